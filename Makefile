@@ -1,0 +1,32 @@
+# The project's only interface. Needs Python 3.11 or newer with venv, and the package index.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test lint bench clean
+
+train: .venv/installed  ## train LeNet-5 on the embedded MNIST
+	$(BIN)/rot180 train
+
+test: lint  ## everything that continuous integration checks
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+bench: .venv/installed-test  ## measure against PyTorch
+	$(BIN)/python benchmarks/reference.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+# PyTorch is only the tests' outside oracle; its CPU build is enough where the index offers it.
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@

@@ -1,0 +1,37 @@
+"""measure a trained network on test images
+
+rot180 evaluate runs/lenet-5-mnist-1             on the test set of the data it was trained on
+rot180 evaluate runs/lenet-5-mnist-1 FOLDER      on the test set of other data
+"""
+
+import argparse
+from pathlib import Path
+
+from rot180.cli.output import percent, print_json, print_table
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a finished run's folder")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="mnist, or a folder of IDX files")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and report."""
+    from rot180 import data
+    from rot180.training.run import describe, load_run
+
+    settings, network = load_run(arguments.folder)
+    source = arguments.data or settings.data
+    result = network.evaluate(data.load(source).test)
+    if arguments.json:
+        print_json({"run": str(arguments.folder), "data": source, **describe(result)})
+        return 0
+    print(f"error {percent(result.error)} ({result.errors} of {result.images:,})  loss {result.loss:.4f}")
+    names = network.class_names
+    rows = [
+        [true, *(str(count or "·") for count in counts), percent(1 - counts[k] / max(counts.sum(), 1))]
+        for k, (true, counts) in enumerate(zip(names, result.confusion, strict=False))
+    ]
+    print_table("rows: what it is; columns: what the network says", ["", *names, "error"], rows)
+    return 0

@@ -1,0 +1,69 @@
+"""rot180: reads the command, runs it, and turns errors into sentences."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from rot180.cli import check, evaluate, predict, summary, train
+from rot180.errors import Rot180Error
+
+COMMANDS = train, evaluate, predict, summary, check
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except Rot180Error as error:
+        return _fail(str(error), arguments.json)
+    except MemoryError:
+        return _fail("there is not enough memory; use fewer images or a smaller batch", arguments.json)
+    except BrokenPipeError:  # the reader of our output has gone: not our error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("rot180: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _fail(sentence: str, as_json: bool) -> int:
+    print(f"rot180: {sentence}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": sentence}))
+    return 1
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from rot180.version import VERSION
+
+        print(f"rot180 {VERSION}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rot180",
+        description="Convolutional networks on a plain CPU. Without any option, `rot180 train` trains LeNet-5 on the "
+        "embedded MNIST.",
+        epilog="rot180 COMMAND --help explains a command. Exit codes: 0 done, 1 failed, 2 wrong usage.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        summary_line = (module.__doc__ or "").split("\n")[0]
+        command = commands.add_parser(
+            name,
+            help=summary_line,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(command)
+        command.add_argument("--json", action="store_true", help="print the result as JSON, for programs")
+        command.set_defaults(run=module.run)
+    return parser

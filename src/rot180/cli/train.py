@@ -1,0 +1,161 @@
+"""train a network: on the embedded MNIST, or on IDX files
+
+Everything the run leaves lies in one folder: the trained weights, the results, the log, and a checkpoint from which
+--resume goes on after an interruption, a crash or a power cut, to the same bits.
+
+  rot180 train                                   LeNet-5 on MNIST, a few minutes
+  rot180 train --epochs 2 --seed 7 --out runs/quick
+  rot180 train FOLDER                            FOLDER holds train-images-idx3-ubyte[.gz] and the three others
+  rot180 train --resume runs/quick
+"""
+
+import argparse
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rot180 import models
+from rot180.cli.output import percent, print_json
+from rot180.engines import ENGINES
+from rot180.errors import DataError, SettingError
+from rot180.parameters import INITIALIZERS
+from rot180.training.optimizers import SGD
+from rot180.training.recipe import MODES, Recipe
+from rot180.training.run import Run, Settings, read_settings
+from rot180.training.schedules import SCHEDULES
+
+RUNS = Path("runs")
+STOPPED = 130
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    recipe = Recipe()
+    sgd = SGD()
+    parser.add_argument(
+        "data", nargs="?", metavar="DATA", help="mnist (the default, embedded) or a folder of IDX files"
+    )
+    parser.add_argument("--network", choices=models.MODELS, help="the network (default: lenet-5)")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: a new one under runs/)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
+    parser.add_argument("--epochs", type=int, metavar="N", help=f"times through the images (default: {recipe.epochs})")
+    parser.add_argument("--seed", type=int, metavar="N", help=f"of every chance (default: {recipe.seed})")
+    parser.add_argument("--mode", choices=MODES, help=f"when to update (default: {recipe.mode})")
+    parser.add_argument("--batch", type=int, metavar="N", help=f"images an update (default: {recipe.batch})")
+    parser.add_argument(
+        "--learning-rate", type=float, metavar="X", help=f"at its highest (default: {recipe.learning_rate})"
+    )
+    parser.add_argument("--schedule", choices=SCHEDULES, help="how the learning rate falls (default: cosine)")
+    parser.add_argument("--momentum", type=float, metavar="X", help=f"(default: {sgd.momentum})")
+    parser.add_argument("--weight-decay", type=float, metavar="X", help=f"(default: {sgd.weight_decay})")
+    parser.add_argument(
+        "--shift", type=int, metavar="N", help=f"move images by up to N pixels (default: {recipe.shift})"
+    )
+    parser.add_argument("--validation", type=float, metavar="X", help="share of images held out (default: 1/12)")
+    parser.add_argument("--initializer", choices=INITIALIZERS, help="how weights start (default: he)")
+    parser.add_argument("--images", type=int, metavar="N", help="learn from the first N images only")
+    parser.add_argument("--engine", choices=ENGINES, help="what computes (default: reference)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, test, report."""
+    current = _resumed(arguments) if arguments.resume else _new(arguments)
+    from rot180.cli.progress import shown
+
+    with _graceful_stop(current):
+        for _ in shown(current):
+            pass
+    if not current.finished:
+        print(f"rot180: stopped; go on with: rot180 train --resume {current.folder}", file=sys.stderr)
+        if arguments.json:
+            print_json({"stopped": True, "run": str(current.folder), "updates": current.trainer.position.step})
+        return STOPPED
+    results = {"run": str(current.folder), **current.finish()}
+    if arguments.json:
+        print_json(results)
+    else:
+        print(
+            f"test error {percent(results['test_error'])} ({results['test_errors']} of {results['test_images']:,}) "
+            f"after {results['epochs']} epochs, {results['train_seconds']:.1f} s of training\n{current.folder}"
+        )
+    return 0
+
+
+def _new(arguments: argparse.Namespace) -> Run:
+    from rot180 import data
+
+    source = arguments.data or "mnist"
+    sets = data.load(source)
+    network = arguments.network or "lenet-5"
+    graph = models.build(network, len(sets.train.class_names))
+    if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
+        raise SettingError(f"--images is {arguments.images}: choose from 1 to {len(sets.train)}")
+    settings = Settings(
+        data=source,
+        network=network,
+        graph=graph,
+        recipe=_recipe(arguments),
+        initializer=arguments.initializer or "he",
+        engine=arguments.engine or "reference",
+        images=arguments.images,
+    )
+    return Run(arguments.out or _free_folder(f"{network}-{Path(source).name}"), settings, sets)
+
+
+def _resumed(arguments: argparse.Namespace) -> Run:
+    from rot180 import data
+
+    fixed = [
+        name for name, value in vars(arguments).items() if value is not None and name not in ("resume", "json", "run")
+    ]
+    if fixed:
+        raise SettingError(f"--resume takes every setting from the run; leave out {', '.join(fixed)}")
+    settings = read_settings(arguments.resume)
+    try:
+        sets = data.load(settings.data)
+    except DataError as error:
+        raise DataError(f"the run's data cannot be loaded: {error}") from error
+    return Run(arguments.resume, settings, sets, resume=True)
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    """The default recipe with what was asked for."""
+
+    def given(**names: str) -> dict[str, Any]:
+        values = {field: getattr(arguments, argument) for field, argument in names.items()}
+        return {field: value for field, value in values.items() if value is not None}
+
+    simple = ("epochs", "seed", "mode", "batch", "learning_rate", "shift", "validation")
+    recipe = Recipe(
+        optimizer=SGD(**given(momentum="momentum", weight_decay="weight_decay")), **given(**{n: n for n in simple})
+    )
+    return replace(recipe, schedule=SCHEDULES[arguments.schedule]()) if arguments.schedule else recipe
+
+
+def _free_folder(name: str) -> Path:
+    """runs/NAME-1, or the next number that is free."""
+    number = 1
+    while (RUNS / f"{name}-{number}").exists():
+        number += 1
+    return RUNS / f"{name}-{number}"
+
+
+class _graceful_stop:  # noqa: N801 - reads as a verb where it is used
+    """The first Ctrl-C (or SIGTERM) ends the run after its current update, with a checkpoint; a second one at once."""
+
+    def __init__(self, current: Run) -> None:
+        self._run = current
+
+    def __enter__(self) -> None:
+        self._before = {each: signal.signal(each, self._handle) for each in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self._run.stop()
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)

@@ -1,0 +1,97 @@
+"""Labelled images in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from rot180.arrays import Array, Shape, text
+from rot180.chance import Use, permutation
+from rot180.errors import DataError, SettingError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """images (N,C,H,W), pixels 0..255 as uint8 or numbers as float; labels (N,) in 0..K-1; K class names.
+
+    Raises DataError, naming the first offender, where labels do not fit the images or the classes, and where a
+    number is NaN or infinite.
+    """
+
+    images: Array
+    labels: Array
+    class_names: tuple[str, ...]
+    name: str = "data"
+
+    def __post_init__(self) -> None:
+        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        if images.ndim != 4:
+            raise DataError(f"{self.name}: images have shape {images.shape}; give (images, channels, height, width)")
+        if labels.shape != images.shape[:1]:
+            raise DataError(f"{self.name}: {len(images)} images but labels of shape {labels.shape}; give one per image")
+        if images.dtype.kind not in "uif" or labels.dtype.kind not in "ui":
+            raise DataError(
+                f"{self.name}: images are {images.dtype}, labels {labels.dtype}; give numbers, and whole ones as labels"
+            )
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(self.class_names)))
+        if wrong.size:
+            raise DataError(
+                f"{self.name}: image {wrong[0]} has label {labels[wrong[0]]}, but there are "
+                f"{len(self.class_names)} classes, 0 to {len(self.class_names) - 1}"
+            )
+        if images.dtype.kind == "f":
+            finite = np.isfinite(images).all(axis=(1, 2, 3))
+            if not finite.all():
+                raise DataError(f"{self.name}: image {int(np.argmin(finite))} holds a number that is NaN or infinite")
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> Shape:
+        """(C, H, W) of one image."""
+        return tuple(self.images.shape[1:])
+
+    def take(self, indices: Array | slice) -> "Dataset":
+        """The images at these positions."""
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def check_fits(self, shape: Shape, classes: int) -> None:
+        """Raise DataError unless a network for images of this shape and so many classes can take the data."""
+        if self.shape != shape:
+            raise DataError(
+                f"{self.name}: images are {text(self.shape)}, but the network takes {text(shape)}; "
+                "choose another network or resize the images"
+            )
+        if len(self.class_names) > classes:
+            raise DataError(
+                f"{self.name}: there are {len(self.class_names)} classes, but the network tells only {classes} apart"
+            )
+
+
+class Sets(NamedTuple):
+    """What to learn from, and what to be tested on once, at the end."""
+
+    train: Dataset
+    test: Dataset
+
+
+def split(dataset: Dataset, shares: Sequence[float], seed: int = 0) -> list[Dataset]:
+    """Parts with these shares of every class, drawn by the seed; what the shares leave goes to the first.  (D5)
+
+    The images of a part keep their order. Raises SettingError unless the shares are positive and at most 1 together.
+    """
+    if not shares or min(shares) < 0 or sum(shares) > 1 + 1e-9:
+        raise SettingError(f"shares {list(shares)} cannot split a data set: give numbers from 0 that sum to at most 1")
+    part = np.zeros(len(dataset), np.int64)
+    order = permutation(len(dataset), Use.SPLIT, seed)
+    for label in range(len(dataset.class_names)):
+        members = order[dataset.labels[order] == label]
+        ends = np.rint(np.cumsum(shares[::-1]) * len(members)).astype(int)
+        for index, end in reversed(list(enumerate(ends))):
+            part[members[:end]] = len(shares) - 1 - index
+        part[members[ends[-1] :]] = 0
+    return [dataset.take(np.flatnonzero(part == index)) for index in range(len(shares))]

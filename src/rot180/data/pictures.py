@@ -1,0 +1,104 @@
+"""Pictures from files, made into what a network takes. A file may come from anywhere.
+
+Only formats of an allow-list are opened, none above a pixel limit, and a damaged file is an error with its name.
+"""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from rot180.arrays import Array, Shape
+from rot180.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+MOST_PIXELS = 100_000_000
+DIGIT_BOX = 20  # MNIST fits a digit into 20x20 pixels
+DIGIT_SIDE = 28  # and lays its centre of mass in the middle of 28x28
+INK = 0.2  # of the darkest: what counts as a stroke when its bounding box is measured
+
+
+def read_picture(path: str | os.PathLike[str]) -> Image.Image:
+    """The picture (a GIF's or TIFF's first), upright as its EXIF says, as RGB, RGBA or grey of 8 bits.
+
+    Raises DataError, naming the file, where it is missing, not one of FORMATS, too large, or damaged.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own remarks on size and odd metadata
+            with Image.open(path, formats=FORMATS) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise DataError(f"{path}: {picture.width}x{picture.height} is more than {MOST_PIXELS} pixels")
+                return _eight_bits(ImageOps.exif_transpose(picture))
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file") from error
+    except Exception as error:  # decoders raise anything on damaged files: OSError, SyntaxError, struct.error, ...
+        reason = str(error).replace(f"'{path}'", "it") or type(error).__name__
+        raise DataError(f"{path}: not a picture that can be read ({reason}); give {', '.join(FORMATS)}") from error
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):  # Pillow would clip 16 bits to 8, not scale them
+        values = np.asarray(picture, np.float64)
+        low, high = values.min(), values.max()
+        picture = Image.fromarray(np.uint8(np.rint((values - low) * (255 / max(high - low, 1)))))
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        return picture.convert("RGBA")
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+
+
+def grey(picture: Image.Image) -> Array:
+    """(H, W) of 0..255. What is transparent shows white behind dark things and black behind light ones."""
+    if picture.mode != "RGBA":
+        return np.asarray(picture.convert("L"))
+    light, opaque = (np.asarray(part, np.float64) for part in (picture.convert("RGB").convert("L"), picture.split()[3]))
+    behind = 0.0 if (light * opaque).sum() > 127.5 * opaque.sum() else 255.0
+    return np.rint((light * opaque + behind * (255 - opaque)) / 255).astype(np.uint8)
+
+
+def as_digit(picture: Image.Image) -> Array:
+    """A picture of one digit as MNIST would have it: (1, 28, 28), light on dark.
+
+    Any size, dark on light or light on dark: the rim is the background. The ink's bounding box is scaled to 20x20
+    pixels, its shape kept, and laid with its centre of mass in the middle of 28x28. LeCun et al. 1998, section III.A.
+    Raises DataError where there is nothing on the background.
+    """
+    values = grey(picture).astype(np.float64)
+    rim = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    background = np.median(rim)
+    ink = np.clip(background - values if background > 127.5 else values - background, 0, None)
+    if ink.max() < 8:
+        raise DataError("the picture shows nothing but its background")
+    ink /= ink.max()
+    rows, columns = np.flatnonzero((ink > INK).any(axis=1)), np.flatnonzero((ink > INK).any(axis=0))
+    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = DIGIT_BOX / max(box.shape)
+    size = max(1, round(box.shape[1] * scale)), max(1, round(box.shape[0] * scale))
+    small = np.asarray(Image.fromarray(np.float32(box)).resize(size, Image.Resampling.BOX), np.float64)
+    small = np.clip(small / small.max(), 0, 1)
+    height, width = small.shape
+    centre = [(small.sum(axis=1 - axis) @ (np.arange(small.shape[axis]) + 0.5)) / small.sum() for axis in (0, 1)]
+    top, left = (
+        int(np.clip(round(DIGIT_SIDE / 2 - c), 0, DIGIT_SIDE - n)) for c, n in zip(centre, (height, width), strict=True)
+    )
+    digit = np.zeros((1, DIGIT_SIDE, DIGIT_SIDE), np.uint8)
+    digit[0, top : top + height, left : left + width] = np.rint(255 * small)
+    return digit
+
+
+def resized(picture: Image.Image, shape: Shape) -> Array:
+    """The picture as (C, H, W) of 0..255: grey for one channel, RGB for three, stretched to H x W."""
+    channels, height, width = shape
+    if channels == 1:
+        picture = Image.fromarray(grey(picture))
+    elif channels == 3:
+        picture = picture.convert("RGB")
+    else:
+        raise DataError(f"a picture has 1 or 3 channels, but the network takes {channels}")
+    values = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    return values[None] if channels == 1 else values.transpose(2, 0, 1)

@@ -1,0 +1,57 @@
+"""What an engine is: it compiles a graph into a program, and a program computes scores and gradients.
+
+The protocol speaks of flat vectors and NCHW arrays only; how a program lays its images out is its own affair.
+"""
+
+from typing import NamedTuple, Protocol
+
+from rot180.arrays import Array
+from rot180.chance import Training
+from rot180.graph import Graph
+from rot180.parameters import Layout
+
+
+class Gradients(NamedTuple):
+    """One batch's loss and everything training needs of it."""
+
+    loss: float  # the mean over the images
+    scores: Array  # (N, K): the output node's values
+    vector: Array  # ∂L/∂parameters, the flat twin of the parameters
+    statistics: Array  # the statistics after this batch, flat
+
+
+class Values(NamedTuple):
+    """Every number of one forward and one backward pass, by node."""
+
+    outputs: dict[str, Array]  # y of each node, and of "image" and "label"
+    gradients: dict[str, Array]  # ∂L/∂y of each node, and of "image"
+    parameter_gradients: dict[str, dict[str, Array]]  # {node: {name: ∂L/∂parameter}}
+    statistics: dict[str, dict[str, Array]]  # {node: {name: value after this batch}}
+
+
+class Program(Protocol):
+    """A graph made ready to run. Images are (N, C, H, W) of the parameters' dtype, labels (N,)."""
+
+    def scores(self, images: Array, parameters: Array, statistics: Array) -> Array:
+        """(N, K): the output node's values in inference."""
+        ...
+
+    def loss_and_gradients(
+        self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
+    ) -> Gradients:
+        """The mean loss and its gradient; `training` None: layers behave as in inference."""
+        ...
+
+    def values(
+        self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
+    ) -> Values:
+        """Every value and every gradient."""
+        ...
+
+
+class Engine(Protocol):
+    """A way to run graphs."""
+
+    def compile(self, graph: Graph, parameters: Layout, statistics: Layout) -> Program:
+        """The graph's program for vectors laid out so."""
+        ...

@@ -1,0 +1,22 @@
+"""Networks from the literature, one file a paper."""
+
+from collections.abc import Callable
+
+from rot180.errors import SettingError
+from rot180.graph import Graph
+from rot180.models.lenet import lenet5, lenet_sigmoid
+
+__all__ = ["MODELS", "build", "lenet5", "lenet_sigmoid"]
+
+MODELS: dict[str, Callable[[int], Graph]] = {
+    "lenet-5": lenet5,
+    "lenet-sigmoid": lenet_sigmoid,
+}
+"""By the name that the command line takes."""
+
+
+def build(name: str, classes: int = 10) -> Graph:
+    """The network of that name for so many classes; SettingError for an unknown name."""
+    if name not in MODELS:
+        raise SettingError(f"there is no network {name!r}: choose one of {', '.join(MODELS)}")
+    return MODELS[name](classes)

@@ -1,0 +1,179 @@
+"""A network: a graph, its parameters, and the engine that runs it."""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rot180.arrays import Array, Shape, text
+from rot180.chance import Training
+from rot180.data.dataset import Dataset
+from rot180.engines import Gradients, Values, engine
+from rot180.errors import DataError, ModelFileError, SettingError, ShapeError
+from rot180.files import replace_file
+from rot180.graph import Graph
+from rot180.parameters import Initializer, Layout, initial_vector, initializer
+
+EVALUATION_BATCH = 250
+FORMAT = "rot180 network 1"
+
+
+class Evaluation(NamedTuple):
+    """How a network does on a data set."""
+
+    images: int
+    errors: int
+    loss: float  # the mean over the images
+    confusion: Array  # (K, K): [true class, predicted class], counts
+
+    @property
+    def error(self) -> float:
+        """The share of images that are classified wrongly."""
+        return self.errors / self.images
+
+
+class Network:
+    """A graph with parameters, ready to be called, trained, examined, saved.
+
+    Images are (N,C,H,W), or one of (C,H,W), of numbers as the graph takes them: pixels 0..255 where it begins with
+    ScalePixels. Labels are whole numbers (N,). The same seed gives the same parameters on every machine.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        seed: int = 0,
+        *,
+        start: Initializer | str = "he",
+        engine_name: str = "reference",
+        dtype: type[np.floating] = np.float32,
+        class_names: tuple[str, ...] | None = None,
+    ) -> None:
+        self.graph = graph
+        self.dtype = np.dtype(dtype)
+        self.class_names = class_names or tuple(str(label) for label in range(graph.classes))
+        if len(self.class_names) > graph.classes:
+            raise SettingError(f"{len(self.class_names)} class names for a network of {graph.classes} classes")
+        self.layout = Layout.of_parameters(graph)
+        self.statistics_layout = Layout.of_statistics(graph)
+        start = initializer(start) if isinstance(start, str) else start
+        self.parameters = initial_vector(graph, self.layout, start, seed, self.dtype)
+        """Everything learned, one flat vector; `layout` says what lies where."""
+        self.statistics = initial_vector(graph, self.statistics_layout, start, seed, self.dtype)
+        """Everything measured in training (running means and variances), likewise."""
+        self.engine_name = engine_name
+        self._program = engine(engine_name).compile(graph, self.layout, self.statistics_layout)
+
+    def __getitem__(self, name: str) -> Array:
+        """A parameter or statistic by its full name, such as "C1.w": a view into the flat vector."""
+        arrays = {**self.layout.named(self.parameters), **self.statistics_layout.named(self.statistics)}
+        if name not in arrays:
+            raise SettingError(f"the network has no parameter {name!r}; it has {', '.join(arrays)}")
+        return arrays[name]
+
+    # --- running -----------------------------------------------------------------------------------------------
+
+    def __call__(self, images: Array) -> Array:
+        """The scores (N, K), before the loss turns them into probabilities."""
+        return self._program.scores(self._images(images), self.parameters, self.statistics)
+
+    def probabilities(self, images: Array) -> Array:
+        """(N, K): how sure the network is of each class."""
+        return self.graph.loss.probabilities(self(images))
+
+    def loss_and_gradients(self, images: Array, labels: Array, training: Training | None = None) -> Gradients:
+        """The mean loss over a batch, and ∂L/∂parameters as the flat vector's twin."""
+        images = self._images(images)
+        return self._program.loss_and_gradients(
+            images, self._labels(labels, len(images)), self.parameters, self.statistics, training
+        )
+
+    def trace(self, images: Array, labels: Array | int, training: Training | None = None) -> Values:
+        """Every value and every gradient of one forward and backward pass, by node name."""
+        images = self._images(images)
+        labels = self._labels(np.atleast_1d(np.asarray(labels)), len(images))
+        return self._program.values(images, labels, self.parameters, self.statistics, training)
+
+    def evaluate(self, dataset: Dataset) -> Evaluation:
+        """Error, loss and confusion on a data set."""
+        dataset.check_fits(self.graph.input_shape, self.graph.classes)
+        if not len(dataset):
+            raise DataError(f"{dataset.name}: there are no images to evaluate")
+        confusion = np.zeros((self.graph.classes, self.graph.classes), np.int64)
+        loss = 0.0
+        for first in range(0, len(dataset), EVALUATION_BATCH):
+            batch = slice(first, first + EVALUATION_BATCH)
+            scores, labels = self(dataset.images[batch]), dataset.labels[batch]
+            loss += float(self.graph.loss.forward((scores, labels), {})[0]) * len(labels)
+            np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
+        errors = len(dataset) - int(np.trace(confusion))
+        return Evaluation(len(dataset), errors, loss / len(dataset), confusion)
+
+    def _images(self, images: Array) -> Array:
+        images = np.asarray(images)
+        if images.ndim == len(self.graph.input_shape):
+            images = images[None]
+        if images.shape[1:] != self.graph.input_shape:
+            raise ShapeError(
+                f"images are {text(images.shape)}, but the network takes (images, {text(self.graph.input_shape)})"
+            )
+        return np.ascontiguousarray(images, self.dtype)
+
+    def _labels(self, labels: Array, images: int) -> Array:
+        labels = np.asarray(labels)
+        if labels.shape != (images,) or labels.dtype.kind not in "ui":
+            raise DataError(f"labels are {labels.dtype} of shape {labels.shape}: give one whole number per image")
+        if labels.size and not 0 <= labels.min() <= labels.max() < self.graph.classes:
+            raise DataError(
+                f"labels reach from {labels.min()} to {labels.max()}; classes from 0 to {self.graph.classes - 1}"
+            )
+        return labels
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters, statistics and graph to a safetensors file; a crash leaves the old file or the new one."""
+        replace_file(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
+        from safetensors.numpy import save
+
+        arrays = {**self.layout.named(self.parameters), **self.statistics_layout.named(self.statistics)}
+        metadata = {"format": FORMAT, "graph": self.graph.to_json(), "classes": json.dumps(self.class_names)}
+        return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
+
+
+def load(path: str | os.PathLike[str], engine_name: str = "reference") -> Network:
+    """The network that `Network.save` wrote.
+
+    Nothing in the file is run, and nothing is allocated that it does not hold.
+    Raises ModelFileError, naming the file, where it is missing, damaged, or another program's.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ModelFileError(f"{path}: safetensors, but not a network that rot180 saved")
+            graph = Graph.from_json(metadata["graph"])
+            places: dict[str, Shape] = {}
+            for layout in (Layout.of_parameters(graph), Layout.of_statistics(graph)):
+                places |= {f"{place.node}.{place.name}": place.shape for place in layout.places}
+            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            if stored != places:
+                odd = sorted(name for name in places.keys() | stored.keys() if places.get(name) != stored.get(name))
+                raise ModelFileError(f"{path}: array {odd[0]!r} is not what the network in the file describes")
+            class_names = tuple(str(name) for name in json.loads(metadata["classes"]))
+            network = Network(graph, engine_name=engine_name, class_names=class_names)
+            for name in places:
+                network[name][...] = file.get_tensor(name)
+    except ModelFileError as error:
+        raise error if str(path) in str(error) else ModelFileError(f"{path}: {error}") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: not a network that rot180 saved ({error})") from error
+    return network

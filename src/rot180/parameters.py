@@ -1,0 +1,154 @@
+"""All parameters of a network as one flat vector, and how they start.
+
+Each layer sees views of the vector; the gradient is its twin. An optimiser's update, a checkpoint, a comparison
+bit for bit or an average over machines is then one line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import Protocol
+
+import numpy as np
+
+from rot180.arrays import Array, Shape
+from rot180.chance import Use, key, normal, uniform
+from rot180.errors import SettingError
+from rot180.graph import Graph
+
+ALIGNMENT = 16  # floats: every array starts on a cache line
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one named array lies in the flat vector."""
+
+    node: str
+    name: str
+    offset: int
+    shape: Shape
+
+    @property
+    def slice(self) -> slice:
+        """Its part of the vector."""
+        return slice(self.offset, self.offset + prod(self.shape))
+
+
+class Layout:
+    """The places of arrays in a flat vector; what lies between them (for alignment) stays zero."""
+
+    def __init__(self, shapes: Mapping[str, Mapping[str, Shape]]) -> None:
+        """From {node: {name: shape}}."""
+        places, end = [], 0
+        for node, arrays in shapes.items():
+            for name, shape in arrays.items():
+                places.append(Place(node, name, end, shape))
+                end += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
+        self.places = tuple(places)
+        self.size = end
+        self.count = sum(prod(place.shape) for place in places)
+        """How many numbers the arrays have, alignment apart."""
+
+    @classmethod
+    def of_parameters(cls, graph: Graph) -> "Layout":
+        """Of what the network learns."""
+        return cls({node.name: node.layer.parameter_shapes(graph.input_shape_of(node)) for node in graph})
+
+    @classmethod
+    def of_statistics(cls, graph: Graph) -> "Layout":
+        """Of what the network measures while it learns (batch normalization's running means)."""
+        return cls({node.name: node.layer.statistic_shapes(graph.input_shape_of(node)) for node in graph})
+
+    def views(self, vector: Array) -> dict[str, dict[str, Array]]:
+        """{node: {name: view}}: the vector's parts in their shapes, shared, not copied."""
+        views: dict[str, dict[str, Array]] = {}
+        for place in self.places:
+            views.setdefault(place.node, {})[place.name] = vector[place.slice].reshape(place.shape)
+        return views
+
+    def named(self, vector: Array) -> dict[str, Array]:
+        """{"node.name": view}."""
+        return {f"{place.node}.{place.name}": vector[place.slice].reshape(place.shape) for place in self.places}
+
+
+# --- how parameters start (D2) -----------------------------------------------------------------------------------
+
+
+class Initializer(Protocol):
+    """Draws an array of weights w (outputs, inputs, ...) from the chance at one address."""
+
+    def __call__(self, shape: Shape, chance: Array) -> Array:
+        """The weights, float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform in [-limit, limit]: 0.3 in seed 002, 1e-4 in seed 004."""
+
+    limit: float = 0.3
+
+    def __call__(self, shape: Shape, chance: Array) -> Array:
+        return ((2.0 * uniform(chance, prod(shape)) - 1.0) * self.limit).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Glorot:
+    """Uniform, variance 2/(fan_in + fan_out): keeps sigmoid and tanh out of saturation. Glorot and Bengio 2010."""
+
+    def __call__(self, shape: Shape, chance: Array) -> Array:
+        fan_in, fan_out = prod(shape[1:]), shape[0] * prod(shape[2:])
+        return Uniform(sqrt(6 / (fan_in + fan_out)))(shape, chance)
+
+
+@dataclass(frozen=True)
+class LeCun:
+    """Uniform in ±2.4/fan_in, as LeNet-5 started. LeCun et al. 1998, appendix A."""
+
+    def __call__(self, shape: Shape, chance: Array) -> Array:
+        return Uniform(2.4 / prod(shape[1:]))(shape, chance)
+
+
+@dataclass(frozen=True)
+class He:
+    """Normal, variance 2/fan_in: keeps the size of a ReLU network's signals from layer to layer. He et al. 2015."""
+
+    def __call__(self, shape: Shape, chance: Array) -> Array:
+        return (normal(chance, prod(shape)) * sqrt(2 / prod(shape[1:]))).reshape(shape)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "he": He(),
+    "glorot": Glorot(),
+    "lecun": LeCun(),
+    "uniform-0.3": Uniform(0.3),
+    "uniform-0.0001": Uniform(1e-4),
+}
+
+
+def initializer(name: str) -> Initializer:
+    """One of INITIALIZERS by its name; SettingError for another."""
+    if name not in INITIALIZERS:
+        raise SettingError(f"there is no initialiser {name!r}: choose one of {', '.join(INITIALIZERS)}")
+    return INITIALIZERS[name]
+
+
+def initial_vector(graph: Graph, layout: Layout, start: Initializer, seed: int, dtype: np.dtype[np.floating]) -> Array:
+    """The flat vector before training: weights drawn, each array from its own address, the rest at its constant."""
+    vector = np.zeros(layout.size, dtype)
+    for index, place in enumerate(layout.places):
+        constants = graph[place.node].layer.initial_values
+        if place.name in constants:
+            vector[place.slice] = constants[place.name]
+        else:
+            chance = key(Use.INITIAL_PARAMETERS, seed, index)
+            vector[place.slice] = start(place.shape, chance).ravel()
+    return vector
+
+
+def decayed(graph: Graph, layout: Layout) -> Array:
+    """1 where weight decay acts, 0 elsewhere: on drawn weights, not on biases and scales."""
+    mask = np.zeros(layout.size, np.float32)
+    for place in layout.places:
+        mask[place.slice] = place.name not in graph[place.node].layer.initial_values
+    return mask

@@ -1,0 +1,269 @@
+"""A run: a training with a folder, which survives a crash at any moment.
+
+run.json                 network, recipe, data and its digest, versions: what would be needed to do it again
+log.jsonl                one record an epoch
+checkpoint.safetensors   to go on from
+weights.safetensors      the trained network                    } written last, when all is done
+results.json             test error, times                      }
+"""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rot180.data.dataset import Dataset, Sets
+from rot180.errors import ModelFileError, RunError
+from rot180.files import replace_file
+from rot180.graph import Graph
+from rot180.network import Evaluation, Network
+from rot180.training.checkpoint import load_checkpoint, save_checkpoint
+from rot180.training.loop import Step, Trainer
+from rot180.training.recipe import Recipe
+from rot180.version import VERSION
+
+CHECKPOINT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What run.json says: everything that decides the outcome, beside the data itself."""
+
+    data: str
+    network: str
+    graph: Graph
+    recipe: Recipe
+    initializer: str
+    engine: str
+    images: int | None  # train on the first so many only
+    data_digest: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "data": self.data,
+            "data_digest": self.data_digest,
+            "images": self.images,
+            "network": self.network,
+            "graph": json.loads(self.graph.to_json()),
+            "initializer": self.initializer,
+            "engine": self.engine,
+            "recipe": self.recipe.to_json(),
+            "versions": {"rot180": VERSION, "numpy": np.__version__, "python": platform.python_version()},
+        }
+
+
+def read_settings(folder: Path) -> Settings:
+    """What run.json says. RunError, naming the file, where it is missing or damaged."""
+    path = folder / "run.json"
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        images = stored["images"]
+        return Settings(
+            data=str(stored["data"]),
+            network=str(stored["network"]),
+            graph=Graph.from_json(json.dumps(stored["graph"])),
+            recipe=Recipe.from_json(stored["recipe"]),
+            initializer=str(stored["initializer"]),
+            engine=str(stored["engine"]),
+            images=None if images is None else int(images),
+            data_digest=str(stored["data_digest"]),
+        )
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} is not a run: it has no run.json") from error
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, RunError, ModelFileError) as error:
+        raise RunError(f"{path}: damaged ({error}); start the run again") from error
+
+
+class Run:
+    """A training and its folder. Iterating trains, keeps the folder up to date and yields each Step."""
+
+    def __init__(self, folder: Path, settings: Settings, sets: Sets, *, resume: bool = False) -> None:
+        """Make the folder, or with `resume` go on from its checkpoint.
+
+        Raises RunError where the folder holds a run already, cannot be made, or the data is not the run's.
+        """
+        self.folder = folder
+        train = sets.train.take(slice(settings.images)) if settings.images else sets.train
+        digest = _digest(train, sets.test)
+        if resume and settings.data_digest != digest:
+            raise RunError(f"{folder}: {settings.data} is no longer the data that the run began with; start a new run")
+        self.settings = Settings(**{**vars(settings), "data_digest": digest})
+        self.sets = Sets(train, sets.test)
+        self.network = Network(
+            settings.graph,
+            settings.recipe.seed,
+            start=settings.initializer,
+            engine_name=settings.engine,
+            class_names=train.class_names,
+        )
+        self.trainer = Trainer(self.network, train, settings.recipe)
+        self.seconds = 0.0
+        """Time spent on updates and validation, over all resumptions."""
+        self._log_length = 0
+        self._stop = False
+        if not resume:
+            self._create()
+        elif self._checkpoint.exists():
+            extra = load_checkpoint(self._checkpoint, self.trainer)
+            self.seconds, self._log_length = float(extra["seconds"]), int(extra["log_length"])
+        self._cut_log()
+
+    @classmethod
+    def resume(cls, folder: Path, sets: Sets) -> "Run":
+        """The run in the folder, as its last checkpoint left it."""
+        return cls(folder, read_settings(folder), sets, resume=True)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        """Are all epochs done?"""
+        return self.trainer.position.epoch >= self.settings.recipe.epochs
+
+    def stop(self) -> None:
+        """End the iteration after the update that is being made; for signal handlers."""
+        self._stop = True
+
+    def __iter__(self) -> Iterator[Step]:
+        began = saved = time.monotonic()
+        before = self.seconds
+        for step in self.trainer:
+            now = time.monotonic()
+            self.seconds = before + now - began
+            if step.ends_epoch:
+                self._log(step)
+            if step.ends_epoch or self._stop or now - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = time.monotonic()
+            yield step
+            if self._stop:
+                return
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        save_checkpoint(self._checkpoint, self.trainer, {"seconds": self.seconds, "log_length": self._log_length})
+
+    def finish(self) -> dict[str, Any]:
+        """Measure on the test set, once; write the network and the results; return them."""
+        test = self.network.evaluate(self.sets.test)
+        validation = self.network.evaluate(self.trainer.validation) if self.trainer.validation else None
+        images = self.settings.recipe.epochs * len(self.trainer.data)
+        results = {
+            "network": self.settings.network,
+            "data": self.settings.data,
+            "parameters": self.network.layout.count,
+            "seed": self.settings.recipe.seed,
+            "epochs": self.settings.recipe.epochs,
+            "updates": self.trainer.position.step,
+            "train_images": len(self.trainer.data),
+            "train_seconds": round(self.seconds, 3),
+            "images_per_second": round(images / self.seconds, 1) if self.seconds else None,
+            "validation_error": validation and validation.error,
+            "test_images": test.images,
+            "test_errors": test.errors,
+            "test_error": test.error,
+            "test_loss": test.loss,
+            "confusion": test.confusion.tolist(),
+        }
+        self.network.save(self.folder / "weights.safetensors")
+        replace_file(self.folder / "results.json", _lines(results))
+        return results
+
+    # --- the folder ----------------------------------------------------------------------------------------------
+
+    def _create(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            occupied = (self.folder / "run.json").exists()
+        except OSError as error:
+            raise RunError(
+                f"cannot make the run folder {self.folder}: {error.strerror}; choose another --out"
+            ) from error
+        if occupied:
+            raise RunError(
+                f"{self.folder} holds a run already: choose another --out, or go on with --resume {self.folder}"
+            )
+        replace_file(self.folder / "run.json", _lines(self.settings.to_json()))
+        self.save()
+
+    def _cut_log(self) -> None:
+        """Back to where the checkpoint was: what came after it will be written again."""
+        path = self.folder / "log.jsonl"
+        try:
+            with path.open("ab") as log:
+                log.truncate(min(self._log_length, log.tell()))
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+    def _log(self, step: Step) -> None:
+        record = {
+            "epoch": step.epoch,
+            "step": step.step,
+            "loss": step.loss,
+            "error": step.error,
+            "learning_rate": step.learning_rate,
+            "validation_loss": step.validation and step.validation.loss,
+            "validation_error": step.validation and step.validation.error,
+            "seconds": round(self.seconds, 3),
+        }
+        path = self.folder / "log.jsonl"
+        try:
+            with path.open("ab") as log:
+                log.write(json.dumps(record).encode() + b"\n")
+                log.flush()
+                os.fsync(log.fileno())
+                self._log_length = log.tell()
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The records of log.jsonl; a last line that a crash tore is left out."""
+    lines = (folder / "log.jsonl").read_text("utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def load_run(folder: str | os.PathLike[str]) -> tuple[Settings, Network]:
+    """A finished run's settings and trained network, from its folder."""
+    from rot180.network import load
+
+    folder = Path(folder)
+    settings = read_settings(folder)
+    weights = folder / "weights.safetensors"
+    if not weights.exists():
+        raise RunError(f"{folder}: the run is not finished; go on with rot180 train --resume {folder}")
+    return settings, load(weights, settings.engine)
+
+
+def describe(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as plain values."""
+    return {
+        "images": evaluation.images,
+        "errors": evaluation.errors,
+        "error": evaluation.error,
+        "loss": evaluation.loss,
+        "confusion": evaluation.confusion.tolist(),
+    }
+
+
+def _digest(*sets: Dataset) -> str:
+    digest = hashlib.sha256()
+    for each in sets:
+        digest.update(f"{each.images.shape} {each.images.dtype}".encode())
+        digest.update(np.ascontiguousarray(each.images).data)
+        digest.update(np.ascontiguousarray(each.labels).data)
+    return digest.hexdigest()
+
+
+def _lines(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, indent=1).encode() + b"\n"
