@@ -23,6 +23,7 @@ Remainder: TypeAlias = Literal["floor", "error"]
 Padding: TypeAlias = int | str | Sequence[int | Pair]
 Pads: TypeAlias = tuple[Pair, Pair]  # ((top, bottom), (left, right)); a negative number cuts off
 
+LARGEST_MAP = 2**28  # padded pixels of one map: more is a mistake, or a hostile file
 PADDING_NAMES = ("narrow", "wide", "equal", "valid", "same")
 
 
@@ -77,6 +78,8 @@ def resolve_padding(padding: Padding, size: Pair, kernel: Pair, stride: Pair, di
     if not isinstance(both, Sequence) or len(both) != 2:
         raise SettingError(f"padding is {padding!r}: give a number, (vertical, horizontal), or one of {PADDING_NAMES}")
     vertical, horizontal = (pair(each, "padding", at_least=0) for each in both)
+    if (size[0] + sum(vertical)) * (size[1] + sum(horizontal)) > LARGEST_MAP:
+        raise SettingError(f"padding {padding!r} would make a map of more than {LARGEST_MAP} pixels: is it right?")
     return vertical, horizontal
 
 

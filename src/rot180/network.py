@@ -38,7 +38,7 @@ class Network:
     """A graph with parameters, ready to be called, trained, examined, saved.
 
     Images are (N,C,H,W), or one of (C,H,W), of numbers as the graph takes them: pixels 0..255 where it begins with
-    ScalePixels. Labels are whole numbers (N,). The same seed gives the same parameters on every machine.
+    ScalePixels. Labels are whole numbers (N,). The same seed gives the same parameters.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ class Initializer(Protocol):
     """Draws an array of weights w (outputs, inputs, ...) from the chance at one address."""
 
     def __call__(self, shape: Shape, chance: Array) -> Array:
-        """The weights, float64."""
+        """The weights, as float32 or float64."""
         ...
 
 
