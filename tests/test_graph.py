@@ -219,7 +219,7 @@ END = Node("loss", LOSS, ("F", "label"))
             "node 'F' would need more than 2147483648 values: is a size wrong?",
         ),
         (
-            [Node("C", Convolution(1, 1, padding=2**16), ("image",))],
+            [Node("C", Convolution(64, 1, padding=2**13 - 1), ("image",))],
             (1, 1, 1),
             ShapeError,
             "node 'C' would need more than 2147483648 values",
