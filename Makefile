@@ -16,7 +16,7 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 bench: .venv/installed-test  ## measure against PyTorch
-	$(BIN)/python benchmarks/lenet.py
+	$(BIN)/rot180 bench
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,6 +16,7 @@ from rot180.arrays import Array, Shape
 
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd: SplitMix64's increment
 MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+LARGEST_SEED = 2**63 - 1
 FLOAT_BITS = 24  # as many as a float32 holds exactly
 
 

@@ -1,10 +1,12 @@
 """Writing files so that a crash at any byte leaves the old one or the new one."""
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from rot180.errors import RunError
+
+UNFINISHED = ".part"  # how a temporary file's name ends
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -15,15 +17,15 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     """
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:  # as any new file: readable by whom the umask lets (mkstemp: nobody)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         flush_folder(path.parent)
     except OSError as error:

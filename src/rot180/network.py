@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rot180 import engines
 from rot180.arrays import Array, Shape, text
-from rot180.chance import Training
+from rot180.chance import LARGEST_SEED, Training
 from rot180.data.dataset import Dataset
-from rot180.engines import Gradients, Values, engine
+from rot180.engines import DEFAULT_ENGINE, Gradients, Values
 from rot180.errors import DataError, ModelFileError, SettingError, ShapeError
 from rot180.files import replace_file
 from rot180.graph import Graph
@@ -39,6 +40,9 @@ class Network:
 
     Images are (N,C,H,W), or one of (C,H,W), of numbers as the graph takes them: pixels 0..255 where it begins with
     ScalePixels. Labels are whole numbers (N,). The same seed gives the same parameters.
+
+    engine: "lanes", the fast one, in float32, or "reference", the definition; without, lanes where the dtype allows.
+    threads: how many the engine may use; without, as many as the process. The numbers do not depend on it.
     """
 
     def __init__(
@@ -47,15 +51,19 @@ class Network:
         seed: int = 0,
         *,
         start: Initializer | str = "he",
-        engine_name: str = "reference",
+        engine: str | None = None,
+        threads: int | None = None,
         dtype: type[np.floating] = np.float32,
         class_names: tuple[str, ...] | None = None,
     ) -> None:
         self.graph = graph
         self.dtype = np.dtype(dtype)
-        self.class_names = class_names or tuple(str(label) for label in range(graph.classes))
-        if len(self.class_names) > graph.classes:
-            raise SettingError(f"{len(self.class_names)} class names for a network of {graph.classes} classes")
+        if not 0 <= seed <= LARGEST_SEED:
+            raise SettingError(f"the seed is {seed}: choose a whole number from 0 to {LARGEST_SEED}")
+        names = class_names or ()
+        if len(names) > graph.classes:
+            raise SettingError(f"{len(names)} class names for a network of {graph.classes} classes")
+        self.class_names = (*names, *(str(label) for label in range(len(names), graph.classes)))
         self.layout = Layout.of_parameters(graph)
         self.statistics_layout = Layout.of_statistics(graph)
         start = initializer(start) if isinstance(start, str) else start
@@ -63,8 +71,10 @@ class Network:
         """Everything learned, one flat vector; `layout` says what lies where."""
         self.statistics = initial_vector(graph, self.statistics_layout, start, seed, self.dtype)
         """Everything measured in training (running means and variances), likewise."""
-        self.engine_name = engine_name
-        self._program = engine(engine_name).compile(graph, self.layout, self.statistics_layout)
+        self.engine_name = engine or (DEFAULT_ENGINE if self.dtype == np.float32 else "reference")
+        if self.engine_name != "reference" and self.dtype != np.float32:
+            raise SettingError(f"the engine {self.engine_name!r} computes in float32, not {self.dtype}: leave it out")
+        self.program = engines.engine(self.engine_name, threads).compile(graph, self.layout, self.statistics_layout)
 
     def __getitem__(self, name: str) -> Array:
         """A parameter or statistic by its full name, such as "C1.w": a view into the flat vector."""
@@ -77,7 +87,7 @@ class Network:
 
     def __call__(self, images: Array) -> Array:
         """The scores (N, K), before the loss turns them into probabilities."""
-        return self._program.scores(self._images(images), self.parameters, self.statistics)
+        return self.program.scores(self._images(images), self.parameters, self.statistics)
 
     def probabilities(self, images: Array) -> Array:
         """(N, K): how sure the network is of each class."""
@@ -86,7 +96,7 @@ class Network:
     def loss_and_gradients(self, images: Array, labels: Array, training: Training | None = None) -> Gradients:
         """The mean loss over a batch, and ∂L/∂parameters as the flat vector's twin."""
         images = self._images(images)
-        return self._program.loss_and_gradients(
+        return self.program.loss_and_gradients(
             images, self._labels(labels, len(images)), self.parameters, self.statistics, training
         )
 
@@ -94,7 +104,7 @@ class Network:
         """Every value and every gradient of one forward and backward pass, by node name."""
         images = self._images(images)
         labels = self._labels(np.atleast_1d(np.asarray(labels)), len(images))
-        return self._program.values(images, labels, self.parameters, self.statistics, training)
+        return self.program.values(images, labels, self.parameters, self.statistics, training)
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
         """Error, loss and confusion on a data set."""
@@ -142,11 +152,12 @@ class Network:
         from safetensors.numpy import save
 
         arrays = {**self.layout.named(self.parameters), **self.statistics_layout.named(self.statistics)}
-        metadata = {"format": FORMAT, "graph": self.graph.to_json(), "classes": json.dumps(self.class_names)}
+        described = {"format": FORMAT, "classes": self.class_names, "graph": json.loads(self.graph.to_json())}
+        metadata = {"rot180": json.dumps(described)}  # one entry: safetensors writes several in any order
         return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
 
 
-def load(path: str | os.PathLike[str], engine_name: str = "reference") -> Network:
+def load(path: str | os.PathLike[str], engine: str | None = None, threads: int | None = None) -> Network:
     """The network that `Network.save` wrote.
 
     Nothing in the file is run, and nothing is allocated that it does not hold.
@@ -155,12 +166,14 @@ def load(path: str | os.PathLike[str], engine_name: str = "reference") -> Networ
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    if engine is not None:
+        engines.engine(engine, threads)  # an unknown one is not the file's fault
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            described = json.loads((file.metadata() or {}).get("rot180", "{}"))
+            if described.get("format") != FORMAT:
                 raise ModelFileError(f"{path}: safetensors, but not a network that rot180 saved")
-            graph = Graph.from_json(metadata["graph"])
+            graph = Graph.from_json(json.dumps(described["graph"]))
             places: dict[str, Shape] = {}
             for layout in (Layout.of_parameters(graph), Layout.of_statistics(graph)):
                 places |= {f"{place.node}.{place.name}": place.shape for place in layout.places}
@@ -168,12 +181,20 @@ def load(path: str | os.PathLike[str], engine_name: str = "reference") -> Networ
             if stored != places:
                 odd = sorted(name for name in places.keys() | stored.keys() if places.get(name) != stored.get(name))
                 raise ModelFileError(f"{path}: array {odd[0]!r} is not what the network in the file describes")
-            class_names = tuple(str(name) for name in json.loads(metadata["classes"]))
-            network = Network(graph, engine_name=engine_name, class_names=class_names)
+            kinds = {file.get_slice(name).get_dtype() for name in stored}
+            if not (kinds <= {"F32"} or kinds == {"F64"}):
+                raise ModelFileError(f"{path}: its numbers are {', '.join(sorted(kinds))}, not all F32 or all F64")
+            dtype = np.float64 if kinds == {"F64"} else np.float32
+            class_names = tuple(str(name) for name in described["classes"])
+            if dtype != np.float32:
+                engine = "reference"
+            network = Network(graph, engine=engine, threads=threads, dtype=dtype, class_names=class_names)
             for name in places:
                 network[name][...] = file.get_tensor(name)
     except ModelFileError as error:
         raise error if str(path) in str(error) else ModelFileError(f"{path}: {error}") from error
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: there is no such file") from error
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path}: not a network that rot180 saved ({error})") from error
     return network

@@ -28,8 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check and report."""
+    from rot180.chance import LARGEST_SEED
+    from rot180.errors import SettingError
     from rot180.gradient_check import check_all, check_network
 
+    if not 0 <= arguments.seed <= LARGEST_SEED:
+        raise SettingError(f"--seed is {arguments.seed}: choose a whole number from 0 to {LARGEST_SEED}")
     network = arguments.network
     checks = check_network(graph_of(network), arguments.seed) if network else check_all(arguments.seed)
     passed = all(check.passed for check in checks)

@@ -6,15 +6,26 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rot180.cli import check, evaluate, predict, summary, train
+from rot180.cli import bench, check, evaluate, predict, summary, train
 from rot180.errors import Rot180Error
 
-COMMANDS = train, evaluate, predict, summary, check
+COMMANDS = train, evaluate, predict, summary, check, bench
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()  # a reader who has gone is noticed here, not by the interpreter at its end
+    except BrokenPipeError:  # not our error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
@@ -22,9 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), arguments.json)
     except MemoryError:
         return _fail("there is not enough memory; use fewer images or a smaller batch", arguments.json)
-    except BrokenPipeError:  # the reader of our output has gone: not our error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a path too long, a folder that may not be read
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", arguments.json)
     except KeyboardInterrupt:
         print("rot180: interrupted", file=sys.stderr)
         return INTERRUPTED

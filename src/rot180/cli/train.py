@@ -19,10 +19,10 @@ from typing import Any
 
 from rot180 import models
 from rot180.cli.output import percent, print_json
-from rot180.engines import ENGINES
+from rot180.engines import DEFAULT_ENGINE, ENGINES
 from rot180.errors import DataError, SettingError
+from rot180.optimizers import SGD
 from rot180.parameters import INITIALIZERS
-from rot180.training.optimizers import SGD
 from rot180.training.recipe import MODES, Recipe
 from rot180.training.run import Run, Settings, read_settings
 from rot180.training.schedules import SCHEDULES
@@ -57,7 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", type=float, metavar="X", help="share of images held out (default: 1/12)")
     parser.add_argument("--initializer", choices=INITIALIZERS, help="how weights start (default: he)")
     parser.add_argument("--images", type=int, metavar="N", help="learn from the first N images only")
-    parser.add_argument("--engine", choices=ENGINES, help="what computes (default: reference)")
+    parser.add_argument("--engine", choices=ENGINES, help=f"what computes (default: {DEFAULT_ENGINE})")
+    parser.add_argument("--threads", type=int, metavar="N", help="processors to use (default: all this process may)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -94,22 +95,29 @@ def _new(arguments: argparse.Namespace) -> Run:
     if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
         raise SettingError(f"--images is {arguments.images}: choose from 1 to {len(sets.train)}")
     settings = Settings(
-        data=source,
+        data=source if source == data.EMBEDDED else str(Path(source).resolve()),
         network=network,
         graph=graph,
         recipe=_recipe(arguments),
         initializer=arguments.initializer or "he",
-        engine=arguments.engine or "reference",
+        engine=arguments.engine or DEFAULT_ENGINE,
         images=arguments.images,
     )
-    return Run(arguments.out or _free_folder(f"{network}-{Path(source).name}"), settings, sets)
+    return Run(
+        arguments.out or _free_folder(f"{network}-{Path(source).resolve().name}"),
+        settings,
+        sets,
+        threads=arguments.threads,
+    )
 
 
 def _resumed(arguments: argparse.Namespace) -> Run:
     from rot180 import data
 
     fixed = [
-        name for name, value in vars(arguments).items() if value is not None and name not in ("resume", "json", "run")
+        "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+        for name, value in vars(arguments).items()
+        if value is not None and name not in ("resume", "json", "run", "threads")
     ]
     if fixed:
         raise SettingError(f"--resume takes every setting from the run; leave out {', '.join(fixed)}")
@@ -118,7 +126,7 @@ def _resumed(arguments: argparse.Namespace) -> Run:
         sets = data.load(settings.data)
     except DataError as error:
         raise DataError(f"the run's data cannot be loaded: {error}") from error
-    return Run(arguments.resume, settings, sets, resume=True)
+    return Run(arguments.resume, settings, sets, resume=True, threads=arguments.threads)
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:

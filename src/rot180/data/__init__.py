@@ -4,6 +4,6 @@ from rot180.data.augmentation import shifted
 from rot180.data.dataset import Dataset, Sets, split
 from rot180.data.idx import load_idx_folder, read_idx
 from rot180.data.mnist import mnist
-from rot180.data.source import load
+from rot180.data.source import EMBEDDED, load
 
-__all__ = ["Dataset", "Sets", "load", "load_idx_folder", "mnist", "read_idx", "shifted", "split"]
+__all__ = ["EMBEDDED", "Dataset", "Sets", "load", "load_idx_folder", "mnist", "read_idx", "shifted", "split"]

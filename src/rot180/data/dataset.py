@@ -82,9 +82,9 @@ class Sets(NamedTuple):
 def split(dataset: Dataset, shares: Sequence[float], seed: int = 0) -> list[Dataset]:
     """Parts with these shares of every class, drawn by the seed; what the shares leave goes to the first.  (D5)
 
-    The images of a part keep their order. Raises SettingError unless the shares are positive and at most 1 together.
+    The images of a part keep their order. Raises SettingError unless the shares are at least 0 and at most 1 together.
     """
-    if not shares or min(shares) < 0 or sum(shares) > 1 + 1e-9:
+    if not shares or min(shares) < 0 or not sum(shares) <= 1 + 1e-9:
         raise SettingError(f"shares {list(shares)} cannot split a data set: give numbers from 0 that sum to at most 1")
     part = np.zeros(len(dataset), np.int64)
     order = permutation(len(dataset), Use.SPLIT, seed)

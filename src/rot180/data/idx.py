@@ -23,6 +23,7 @@ MOST_DIMENSIONS = 4
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_RATIO = 1032  # deflate cannot make more of one byte
 LARGEST_CLASS_COUNT = 1000  # of labels without names
+PIECE = 2**20  # bytes read at a time
 
 
 def read_idx(path: str | os.PathLike[str]) -> Array:
@@ -56,7 +57,9 @@ def _read(file: BinaryIO, path: Path, most: int) -> Array:
     declared = prod(sizes)
     if declared > most:
         raise DataError(f"{path}: declares {'x'.join(map(str, sizes))} values, more than the file can hold")
-    values = file.read(declared)
+    values = bytearray()  # grows with what is there: read(declared) would allocate what the header says
+    while piece := file.read(min(PIECE, declared - len(values))):
+        values += piece
     if len(values) < declared:
         raise DataError(f"{path}: declares {declared} values but holds {len(values)}; the file is cut off")
     if file.read(1):

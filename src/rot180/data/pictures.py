@@ -15,8 +15,10 @@ from rot180.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 MOST_PIXELS = 100_000_000
+MOST_DETAIL = 500  # pixels on the long side are enough to see a digit
 DIGIT_BOX = 20  # MNIST fits a digit into 20x20 pixels
-DIGIT_SIDE = 28  # and lays its centre of mass in the middle of 28x28
+DIGIT_SIDE = 28  # and lays it into 28x28,
+DIGIT_CENTRE = 14  # its centre of mass on this pixel, counted from 0
 INK = 0.2  # of the darkest: what counts as a stroke when its bounding box is measured
 
 
@@ -65,9 +67,12 @@ def as_digit(picture: Image.Image) -> Array:
     """A picture of one digit as MNIST would have it: (1, 28, 28), light on dark.
 
     Any size, dark on light or light on dark: the rim is the background. The ink's bounding box is scaled to 20x20
-    pixels, its shape kept, and laid with its centre of mass in the middle of 28x28. LeCun et al. 1998, section III.A.
+    pixels, its shape kept, and laid with its centre of mass in the middle of 28x28. LeCun et al. 1998, section III.A;
+    that MNIST's middle is pixel 14, not 13.5, is measured: its centres of mass lie between 13.5 and 14.5.
     Raises DataError where there is nothing on the background.
     """
+    if max(picture.size) >= 2 * MOST_DETAIL:
+        picture = picture.reduce(max(picture.size) // MOST_DETAIL)
     values = grey(picture).astype(np.float64)
     rim = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
     background = np.median(rim)
@@ -82,9 +87,9 @@ def as_digit(picture: Image.Image) -> Array:
     small = np.asarray(Image.fromarray(np.float32(box)).resize(size, Image.Resampling.BOX), np.float64)
     small = np.clip(small / small.max(), 0, 1)
     height, width = small.shape
-    centre = [(small.sum(axis=1 - axis) @ (np.arange(small.shape[axis]) + 0.5)) / small.sum() for axis in (0, 1)]
+    centre = [(small.sum(axis=1 - axis) @ np.arange(small.shape[axis])) / small.sum() for axis in (0, 1)]
     top, left = (
-        int(np.clip(round(DIGIT_SIDE / 2 - c), 0, DIGIT_SIDE - n)) for c, n in zip(centre, (height, width), strict=True)
+        int(np.clip(round(DIGIT_CENTRE - c), 0, DIGIT_SIDE - n)) for c, n in zip(centre, (height, width), strict=True)
     )
     digit = np.zeros((1, DIGIT_SIDE, DIGIT_SIDE), np.uint8)
     digit[0, top : top + height, left : left + width] = np.rint(255 * small)

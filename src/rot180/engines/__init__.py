@@ -1,16 +1,47 @@
-"""Engines: ways to run a graph. `reference` is the definition."""
+"""Engines: ways to run a graph. `reference` is the definition, `lanes` the fast one."""
 
-from rot180.engines.engine import Engine, Gradients, Program, Values
+from collections.abc import Callable
+
+from rot180.engines.engine import Batches, Engine, Gradients, Program, Results, Trains, Values
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
 
-__all__ = ["ENGINES", "Engine", "Gradients", "Program", "Values", "engine"]
+__all__ = [
+    "DEFAULT_ENGINE",
+    "ENGINES",
+    "Batches",
+    "Engine",
+    "Gradients",
+    "Program",
+    "Results",
+    "Trains",
+    "Values",
+    "engine",
+]
 
-ENGINES: dict[str, type[Engine]] = {"reference": ReferenceEngine}
+
+def _reference(_threads: int | None) -> Engine:
+    """NumPy has its own threads; OPENBLAS_NUM_THREADS sets how many."""
+    return ReferenceEngine()
 
 
-def engine(name: str) -> Engine:
-    """The engine of that name; SettingError for another."""
+def _lanes(threads: int | None) -> Engine:
+    from rot180.engines.lanes.program import LanesEngine  # brings in the compiler: only who needs it pays for it
+
+    return LanesEngine(threads)
+
+
+ENGINES: dict[str, Callable[[int | None], Engine]] = {"lanes": _lanes, "reference": _reference}
+DEFAULT_ENGINE = "lanes"
+
+
+def engine(name: str, threads: int | None = None) -> Engine:
+    """The engine of that name, with so many threads (None: as many as the process may use).
+
+    Raises SettingError for a name that is not in ENGINES, and for less than one thread.
+    """
     if name not in ENGINES:
         raise SettingError(f"there is no engine {name!r}: choose one of {', '.join(ENGINES)}")
-    return ENGINES[name]()
+    if threads is not None and threads < 1:
+        raise SettingError(f"threads is {threads}: choose at least 1")
+    return ENGINES[name](threads)

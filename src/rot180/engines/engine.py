@@ -3,11 +3,12 @@
 The protocol speaks of flat vectors and NCHW arrays only; how a program lays its images out is its own affair.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from rot180.arrays import Array
 from rot180.chance import Training
 from rot180.graph import Graph
+from rot180.optimizers import Optimizer
 from rot180.parameters import Layout
 
 
@@ -29,6 +30,27 @@ class Values(NamedTuple):
     statistics: dict[str, dict[str, Array]]  # {node: {name: value after this batch}}
 
 
+class Batches(NamedTuple):
+    """Mini-batches for a program that makes many updates in one call."""
+
+    images: Array  # (n, C, H, W), uint8 or float: all images there are
+    labels: Array  # (n,)
+    order: Array  # (m,): which image is taken when
+    batch: int  # images an update; the last one takes what is left
+    shift: int  # images are moved by up to so many pixels, as data.augmentation.shifted does
+    seed: int
+    epoch: int
+    step: int  # the first update's number
+    rates: Array  # the learning rate of each update
+
+
+class Results(NamedTuple):
+    """What each image of the batches gave, when its turn came."""
+
+    losses: Array  # (m,)
+    scores: Array  # (m, K)
+
+
 class Program(Protocol):
     """A graph made ready to run. Images are (N, C, H, W) of the parameters' dtype, labels (N,)."""
 
@@ -46,6 +68,27 @@ class Program(Protocol):
         self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
     ) -> Values:
         """Every value and every gradient."""
+        ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """A program that can make many updates in one call, equal to as many single ones."""
+
+    def trains_with(self, optimizer: Optimizer) -> bool:
+        """Does it know this optimiser's rule?"""
+        ...
+
+    def train(
+        self,
+        batches: Batches,
+        optimizer: Optimizer,
+        parameters: Array,
+        statistics: Array,
+        memory: Array,
+        decayed: Array,
+    ) -> Results:
+        """Make the updates; parameters, statistics and the optimiser's memory are written over."""
         ...
 
 

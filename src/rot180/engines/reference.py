@@ -1,14 +1,28 @@
-"""The reference engine: walks the graph forward and back. The mathematics is the layers'."""
+"""The reference engine: walks the graph forward and back. The mathematics is the layers'.
 
-from typing import Any
+NumPy's matrix products run on one thread: with more, their sums and so the last bits would depend on how many.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from rot180.arrays import Array
 from rot180.chance import Training
 from rot180.engines.engine import Gradients, Values
 from rot180.graph import IMAGE, LABEL, Graph, Node
 from rot180.parameters import Layout
+
+LIBRARIES = ThreadpoolController()
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def one_thread(function: Function) -> Function:
+    """The function, with NumPy's matrix products on one thread."""
+    wrapped: Function = LIBRARIES.wrap(limits=1, user_api="blas")(function)
+    return wrapped
 
 
 class ReferenceProgram:
@@ -20,6 +34,7 @@ class ReferenceProgram:
         self._statistics = statistics
         self._learning = _nodes_between_parameters_and_loss(graph, parameters)
 
+    @one_thread
     def scores(self, images: Array, parameters: Array, statistics: Array) -> Array:
         """(N, K): the output node's values in inference."""
         views = self._views(parameters, statistics)
@@ -53,6 +68,7 @@ class ReferenceProgram:
         """Every value and every gradient, the input's too."""
         return self._run(images, labels, parameters, statistics, training, {IMAGE, *(n.name for n in self._graph)})
 
+    @one_thread
     def _run(
         self,
         images: Array,

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def load_checkpoint(path: Path, trainer: Trainer) -> dict[str, Any]:
         position = Position(**{each.name: each.type(stored[each.name]) for each in fields(Position)})  # type: ignore[operator]
         if not isinstance(extra, dict):
             raise TypeError("extra is not an object")
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        if not _is_possible(position, trainer):
+            raise ValueError(f"{position} is outside the training")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RunError(f"{path}: the checkpoint is damaged ({error}); start the run again") from error
     if any(array.dtype != into[name].dtype or not np.isfinite(array).all() for name, array in arrays.items()):
         raise RunError(f"{path}: the checkpoint holds numbers that training cannot have left; start the run again")
@@ -55,3 +58,15 @@ def load_checkpoint(path: Path, trainer: Trainer) -> dict[str, Any]:
         into[name][...] = array
     trainer.position = position
     return extra
+
+
+def _is_possible(position: Position, trainer: Trainer) -> bool:
+    """Can training have stopped there? Elsewhere it would not end."""
+    return (
+        0 <= position.epoch <= trainer.recipe.epochs
+        and 0 <= position.image < len(trainer.data)
+        and 0 <= position.attempt < trainer.recipe.sample_updates
+        and position.step >= 0
+        and 0 <= position.errors <= position.image
+        and isfinite(position.loss_sum)
+    )

@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from rot180.chance import LARGEST_SEED
 from rot180.errors import RunError, SettingError
-from rot180.training.optimizers import OPTIMIZERS, SGD, Optimizer
+from rot180.optimizers import OPTIMIZERS, SGD, Optimizer
 from rot180.training.schedules import SCHEDULES, Cosine, Schedule
 
 MODES = ("mini-batch", "stochastic", "whole-batch", "sample-by-sample")
@@ -45,10 +46,14 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SettingError(f"{name} is {value!r}: choose a whole number of at least {least}")
+        if self.seed > LARGEST_SEED:
+            raise SettingError(f"seed is {self.seed}: choose a whole number of at most {LARGEST_SEED}")
         if not 0 < self.learning_rate < float("inf"):
             raise SettingError(f"the learning rate is {self.learning_rate}: choose a number above 0, such as 0.05")
         if not 0 <= self.validation < 1:
             raise SettingError(f"validation is {self.validation}: choose a share of the images from 0 to below 1")
+        if not 0 <= self.sample_loss < float("inf"):
+            raise SettingError(f"sample_loss is {self.sample_loss}: choose a number from 0, such as 0.1")
 
     def to_json(self) -> dict[str, Any]:
         """As plain values: optimiser and schedule as {"name": ..., settings}."""

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from rot180.data.dataset import Dataset, Sets
-from rot180.errors import ModelFileError, RunError
-from rot180.files import replace_file
+from rot180.errors import DivergenceError, RunError
+from rot180.files import UNFINISHED, replace_file
 from rot180.graph import Graph
 from rot180.network import Evaluation, Network
 from rot180.training.checkpoint import load_checkpoint, save_checkpoint
@@ -76,16 +76,18 @@ def read_settings(folder: Path) -> Settings:
             images=None if images is None else int(images),
             data_digest=str(stored["data_digest"]),
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} is not a run: it has no run.json") from error
-    except (OSError, KeyError, TypeError, ValueError, RecursionError, RunError, ModelFileError) as error:
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError, RunError) as error:
         raise RunError(f"{path}: damaged ({error}); start the run again") from error
 
 
 class Run:
     """A training and its folder. Iterating trains, keeps the folder up to date and yields each Step."""
 
-    def __init__(self, folder: Path, settings: Settings, sets: Sets, *, resume: bool = False) -> None:
+    def __init__(
+        self, folder: Path, settings: Settings, sets: Sets, *, resume: bool = False, threads: int | None = None
+    ) -> None:
         """Make the folder, or with `resume` go on from its checkpoint.
 
         Raises RunError where the folder holds a run already, cannot be made, or the data is not the run's.
@@ -101,7 +103,8 @@ class Run:
             settings.graph,
             settings.recipe.seed,
             start=settings.initializer,
-            engine_name=settings.engine,
+            engine=settings.engine,
+            threads=threads,
             class_names=train.class_names,
         )
         self.trainer = Trainer(self.network, train, settings.recipe)
@@ -113,13 +116,18 @@ class Run:
             self._create()
         elif self._checkpoint.exists():
             extra = load_checkpoint(self._checkpoint, self.trainer)
-            self.seconds, self._log_length = float(extra["seconds"]), int(extra["log_length"])
-        self._cut_log()
+            try:
+                self.seconds, self._log_length = float(extra["seconds"]), int(extra["log_length"])
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise RunError(
+                    f"{self._checkpoint}: the checkpoint is damaged ({error!r}); start the run again"
+                ) from error
+        self._clear_crash()
 
     @classmethod
-    def resume(cls, folder: Path, sets: Sets) -> "Run":
+    def resume(cls, folder: Path, sets: Sets, threads: int | None = None) -> "Run":
         """The run in the folder, as its last checkpoint left it."""
-        return cls(folder, read_settings(folder), sets, resume=True)
+        return cls(folder, read_settings(folder), sets, resume=True, threads=threads)
 
     @property
     def _checkpoint(self) -> Path:
@@ -142,11 +150,12 @@ class Run:
             self.seconds = before + now - began
             if step.ends_epoch:
                 self._log(step)
-            if step.ends_epoch or self._stop or now - saved > CHECKPOINT_SECONDS:
+            if step.ends_epoch or now - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
             yield step
-            if self._stop:
+            if self._stop:  # asked for during the update, or by whoever took the step
+                self.save()
                 return
 
     def save(self) -> None:
@@ -155,8 +164,14 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Measure on the test set, once; write the network and the results; return them."""
-        test = self.network.evaluate(self.sets.test)
-        validation = self.network.evaluate(self.trainer.validation) if self.trainer.validation else None
+        with np.errstate(all="ignore"):  # what is not finite is named
+            test = self.network.evaluate(self.sets.test)
+            validation = self.network.evaluate(self.trainer.validation) if self.trainer.validation else None
+        if not np.isfinite(test.loss):
+            raise DivergenceError(
+                f"the loss on the test images is {test.loss:.4g}: the last updates made the parameters too large. "
+                f"Train again with a smaller learning rate than {self.settings.recipe.learning_rate:g}"
+            )
         images = self.settings.recipe.epochs * len(self.trainer.data)
         results = {
             "network": self.settings.network,
@@ -196,8 +211,10 @@ class Run:
         replace_file(self.folder / "run.json", _lines(self.settings.to_json()))
         self.save()
 
-    def _cut_log(self) -> None:
-        """Back to where the checkpoint was: what came after it will be written again."""
+    def _clear_crash(self) -> None:
+        """Files half written go; the log goes back to the checkpoint: what came after it will be written again."""
+        for unfinished in self.folder.glob(f".*{UNFINISHED}"):
+            unfinished.unlink(missing_ok=True)
         path = self.folder / "log.jsonl"
         try:
             with path.open("ab") as log:
@@ -212,7 +229,7 @@ class Run:
             "loss": step.loss,
             "error": step.error,
             "learning_rate": step.learning_rate,
-            "validation_loss": step.validation and step.validation.loss,
+            "validation_loss": step.validation.loss if step.validation and np.isfinite(step.validation.loss) else None,
             "validation_error": step.validation and step.validation.error,
             "seconds": round(self.seconds, 3),
         }
@@ -233,7 +250,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1]]
 
 
-def load_run(folder: str | os.PathLike[str]) -> tuple[Settings, Network]:
+def load_run(folder: str | os.PathLike[str], threads: int | None = None) -> tuple[Settings, Network]:
     """A finished run's settings and trained network, from its folder."""
     from rot180.network import load
 
@@ -242,7 +259,7 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[Settings, Network]:
     weights = folder / "weights.safetensors"
     if not weights.exists():
         raise RunError(f"{folder}: the run is not finished; go on with rot180 train --resume {folder}")
-    return settings, load(weights, settings.engine)
+    return settings, load(weights, settings.engine, threads)
 
 
 def describe(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,0 +1,290 @@
+"""Speed, measured beside PyTorch: the same graph, parameters, images and updates, alternating in one process.
+
+Each work is done by rot180 and by PyTorch in both of its memory layouts, in turn, several rounds; what counts is the
+median, and the ratio is to PyTorch's faster layout. Both sides get the same number of threads. PyTorch's images are
+floating point already and lie in its own layout; rot180's are bytes, read in the time that is measured.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rot180 import models
+from rot180.arrays import Array, pair
+from rot180.engines import Batches, Trains
+from rot180.errors import Rot180Error, SettingError
+from rot180.graph import IMAGE, LABEL, Graph, sequence
+from rot180.layers import (
+    Add,
+    BatchNormalization,
+    Convolution,
+    Dense,
+    GlobalAveragePooling,
+    Layer,
+    MaxPooling,
+    ReLU,
+    ScalePixels,
+    SoftmaxCrossEntropy,
+)
+from rot180.network import Network
+from rot180.optimizers import SGD
+from rot180.parameters import decayed
+from rot180.summary import summarize
+
+ROUND_SECONDS = 0.5  # how long one side works before it is the other's turn
+LAYOUTS = "contiguous", "channels_last"
+LEARNING_RATE = 0.001
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something to be done by both sides."""
+
+    name: str
+    graph: Callable[[], Graph]
+    batch: int
+    training: bool
+    target: float  # the ratio that the project wants to reach
+
+
+def two_convolutions() -> Graph:
+    """1-32-64 maps, 3x3, a dense layer of 128: PyTorch's own MNIST example without its dropout."""
+    return sequence(
+        (1, 28, 28),
+        pixels=ScalePixels(),
+        conv1=Convolution(32, 3),
+        relu1=ReLU(),
+        conv2=Convolution(64, 3),
+        relu2=ReLU(),
+        pool=MaxPooling(2),
+        dense=Dense(128),
+        relu3=ReLU(),
+        scores=Dense(10),
+        loss=SoftmaxCrossEntropy(),
+    )
+
+
+WORKS = (
+    Work("lenet-5 training, batch 64", models.lenet5, 64, training=True, target=5.0),
+    Work("lenet-5 training, batch 256", models.lenet5, 256, training=True, target=4.0),
+    Work("lenet-5 training, batch 1", models.lenet5, 1, training=True, target=3.0),
+    Work("two convolutions training, batch 64", two_convolutions, 64, training=True, target=1.6),
+    Work("resnet-20 training, batch 128", lambda: models.resnet_small(20), 128, training=True, target=1.6),
+    Work("resnet-18 (32x32) training, batch 64", lambda: models.resnet(18, 10, (3, 32, 32)), 64, True, 1.9),
+    Work("lenet-5 inference, batch 1", models.lenet5, 1, training=False, target=6.0),
+    Work("resnet-18 (224x224) inference, batch 1", lambda: models.resnet(18), 1, training=False, target=1.1),
+)
+
+
+class Measurement(NamedTuple):
+    """What came out: medians, and what they mean."""
+
+    work: str
+    threads: int
+    operations: (
+        float  # floating-point, of one batch: twice the multiply-adds, and a backward pass counts as two forward
+    )
+    seconds: dict[str, float]  # of one batch, by side
+    ratio: float  # PyTorch's better layout to rot180
+    target: float
+
+    def speed(self, side: str) -> float:
+        """Operations a second."""
+        return self.operations / self.seconds[side]
+
+
+def measure(work: Work, threads: int, rounds: int) -> Measurement:
+    """Do the work in turns. Raises Rot180Error where PyTorch is not installed."""
+    torch = _torch()
+    torch.set_num_threads(threads)
+    network = Network(work.graph(), seed=1, threads=threads)
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (work.batch, *network.graph.input_shape), dtype=np.uint8)
+    labels = rng.integers(0, network.graph.classes, work.batch)
+    sides: dict[str, Callable[[int], None]] = {"rot180": _rot180_side(network, images, labels, work.training)}
+    for layout in LAYOUTS:
+        sides[f"PyTorch {layout}"] = _torch_side(network, images, labels, work.training, layout)
+    repeats = {name: _calibrate(side) for name, side in sides.items()}
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            began = time.perf_counter()
+            side(repeats[name])
+            times[name].append((time.perf_counter() - began) / repeats[name])
+    seconds = {name: statistics.median(each) for name, each in times.items()}
+    operations = 2.0 * summarize(network.graph).multiply_adds * work.batch * (3 if work.training else 1)
+    best = min(seconds[f"PyTorch {layout}"] for layout in LAYOUTS)
+    return Measurement(work.name, threads, operations, seconds, best / seconds["rot180"], work.target)
+
+
+def find(names: list[str]) -> list[Work]:
+    """The works whose names hold one of these words; all without words. SettingError where a word is in none."""
+    for name in names:
+        if not any(name in work.name for work in WORKS):
+            raise SettingError(f"no work is called {name!r}: there are {'; '.join(work.name for work in WORKS)}")
+    return [work for work in WORKS if not names or any(name in work.name for name in names)]
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise Rot180Error("PyTorch is not installed: pip install torch, to have something to compare with") from error
+    return torch
+
+
+def _calibrate(side: Callable[[int], None]) -> int:
+    """How many repeats fill a round; warms up on the way."""
+    side(1)
+    repeats = 1
+    while True:
+        began = time.perf_counter()
+        side(repeats)
+        seconds = time.perf_counter() - began
+        if seconds > ROUND_SECONDS / 4:
+            return max(1, round(repeats * ROUND_SECONDS / seconds))
+        repeats *= 2
+
+
+def _rot180_side(network: Network, images: Array, labels: Array, training: bool) -> Callable[[int], None]:
+    batch = len(images)
+    if not training:
+
+        def infer(repeats: int) -> None:
+            for _ in range(repeats):
+                network(images)
+
+        return infer
+    program = network.program
+    if not isinstance(program, Trains):
+        raise SettingError(f"the engine {network.engine_name} does not make many updates in one call")
+    memory, mask = np.zeros((1, network.layout.size), np.float32), decayed(network.graph, network.layout)
+
+    def train(repeats: int) -> None:
+        order, rates = np.tile(np.arange(batch), repeats), np.full(repeats, LEARNING_RATE)
+        batches = Batches(images, labels, order, batch, shift=0, seed=1, epoch=0, step=0, rates=rates)
+        program.train(batches, SGD(), network.parameters, network.statistics, memory, mask)
+
+    return train
+
+
+def _torch_side(network: Network, images: Array, labels: Array, training: bool, layout: str) -> Callable[[int], None]:
+    torch = _torch()
+    form = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    twin = TorchTwin(network, form)
+    x = torch.from_numpy(images.astype(np.float32)).contiguous(memory_format=form)
+    t = torch.from_numpy(labels.astype(np.int64))
+    if not training:
+
+        def infer(repeats: int) -> None:
+            with torch.inference_mode():
+                for _ in range(repeats):
+                    twin.scores(x)
+
+        return infer
+    rule = SGD()
+    optimizer = torch.optim.SGD(
+        twin.learned(), lr=LEARNING_RATE, momentum=rule.momentum, nesterov=True, weight_decay=rule.weight_decay
+    )
+
+    def train(repeats: int) -> None:
+        for _ in range(repeats):
+            optimizer.zero_grad()
+            twin.loss(x, t).backward()
+            optimizer.step()
+
+    return train
+
+
+class TorchTwin:
+    """A network's graph, run by PyTorch on copies of its parameters."""
+
+    def __init__(self, network: Network, form: Any = None) -> None:
+        torch = _torch()
+        self._graph = network.graph
+        self._values: dict[str, dict[str, Any]] = {}
+        for layout, vector in (
+            (network.layout, network.parameters),
+            (network.statistics_layout, network.statistics),
+        ):
+            for node, arrays in layout.views(vector).items():
+                for name, array in arrays.items():
+                    value = torch.from_numpy(array.copy())
+                    if form is not None and value.ndim == 4:
+                        value = value.contiguous(memory_format=form)
+                    value.requires_grad_(layout is network.layout)
+                    self._values.setdefault(node, {})[name] = value
+
+    def learned(self) -> list[Any]:
+        """The parameters, for an optimiser."""
+        return [value for arrays in self._values.values() for value in arrays.values() if value.requires_grad]
+
+    def parameter(self, node: str, name: str) -> Any:
+        """One parameter, with its gradient after a backward pass."""
+        return self._values[node][name]
+
+    def scores(self, images: Any) -> Any:
+        """The output node's values in inference."""
+        return self._run(images, None)[self._graph.output]
+
+    def loss(self, images: Any, labels: Any) -> Any:
+        """The loss, layers behaving as in training."""
+        return self._run(images, labels)[self._graph.nodes[-1].name]
+
+    def _run(self, images: Any, labels: Any) -> dict[str, Any]:
+        outputs = {IMAGE: images, LABEL: labels}
+        for node in self._graph:
+            x = [outputs[name] for name in node.inputs]
+            p = self._values.get(node.name, {})
+            outputs[node.name] = _torch_layer(node.layer, x, p, training=labels is not None)
+            if labels is None and node.name == self._graph.output:
+                break
+        return outputs
+
+
+def _torch_layer(layer: Layer, x: list[Any], p: dict[str, Any], training: bool) -> Any:
+    """One layer by PyTorch's own function."""
+    import torch.nn.functional as torch_functions
+
+    f: Any = torch_functions
+    match layer:
+        case ScalePixels(low, high):
+            return x[0] * ((high - low) / 255) + low
+        case Convolution():
+            (top, bottom), (left, right) = layer.pads(tuple(x[0].shape[1:]))
+            maps, padding = x[0], (top, left)
+            if (top, left) != (bottom, right):
+                maps, padding = f.pad(maps, (left, right, top, bottom)), (0, 0)
+            stride, dilation = pair(layer.stride, "stride"), pair(layer.dilation, "dilation")
+            return f.conv2d(maps, p["w"], p.get("b"), stride, padding, dilation, layer.groups)
+        case Dense():
+            return f.linear(x[0].flatten(1), p["w"], p.get("b"))
+        case MaxPooling():
+            shape = tuple(x[0].shape[1:])
+            (top, _), (left, _) = layer.pads(shape)
+            return f.max_pool2d(x[0], *layer.window(shape), padding=(top, left))
+        case GlobalAveragePooling():
+            return x[0].mean((2, 3))
+        case BatchNormalization():
+            means = p["running_mean"], p["running_variance"]
+            return f.batch_norm(x[0], *means, p["gamma"], p["beta"], training, layer.momentum, layer.epsilon)
+        case ReLU():
+            return f.relu(x[0])
+        case Add():
+            return sum(x[1:], start=x[0])
+        case SoftmaxCrossEntropy():
+            return f.cross_entropy(x[0], x[1])
+    raise SettingError(f"the comparison knows no {type(layer).__name__} of PyTorch's")
+
+
+def lines(measurement: Measurement, peak: float) -> Iterator[str]:
+    """The measurement as text, with its arithmetic."""
+    yield f"{measurement.work}, {measurement.threads} threads: {measurement.operations / 1e9:.3f} GFLOP a batch"
+    for side, seconds in measurement.seconds.items():
+        speed = measurement.speed(side)
+        yield f"  {side:22} {1e3 * seconds:10.3f} ms  {speed / 1e9:7.1f} GFLOP/s  {100 * speed / peak:5.1f} % of peak"
+    yield f"  ratio {measurement.ratio:.2f} (wanted: {measurement.target})"
