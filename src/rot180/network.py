@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +94,14 @@ class Network:
         """(N, K): how sure the network is of each class."""
         return self.graph.loss.probabilities(self(images))
 
+    def frozen(self, threads: int | None = None) -> "Frozen":
+        """The network as it is now, for serving: its parameters are copied and laid out once.
+
+        Calls cost less, and later training does not change it. threads: as for the network.
+        """
+        program = engines.engine(self.engine_name, threads).compile(self.graph, self.layout, self.statistics_layout)
+        return Frozen(self.graph, self.dtype, program.frozen(self.parameters, self.statistics))
+
     def loss_and_gradients(self, images: Array, labels: Array, training: Training | None = None) -> Gradients:
         """The mean loss over a batch, and ∂L/∂parameters as the flat vector's twin."""
         images = self._images(images)
@@ -122,14 +131,7 @@ class Network:
         return Evaluation(len(dataset), errors, loss / len(dataset), confusion)
 
     def _images(self, images: Array) -> Array:
-        images = np.asarray(images)
-        if images.ndim == len(self.graph.input_shape):
-            images = images[None]
-        if images.shape[1:] != self.graph.input_shape:
-            raise ShapeError(
-                f"images are {text(images.shape)}, but the network takes (images, {text(self.graph.input_shape)})"
-            )
-        return np.ascontiguousarray(images, self.dtype)
+        return _checked(images, self.graph, self.dtype)
 
     def _labels(self, labels: Array, images: int) -> Array:
         labels = np.asarray(labels)
@@ -155,6 +157,32 @@ class Network:
         described = {"format": FORMAT, "classes": self.class_names, "graph": json.loads(self.graph.to_json())}
         metadata = {"rot180": json.dumps(described)}  # one entry: safetensors writes several in any order
         return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
+
+
+class Frozen:
+    """A network as it was when `Network.frozen` was called: images in, scores out. Any thread may call it."""
+
+    def __init__(self, graph: Graph, dtype: np.dtype[np.floating], scores: Callable[[Array], Array]) -> None:
+        self.graph, self.dtype = graph, dtype
+        self._scores = scores
+
+    def __call__(self, images: Array) -> Array:
+        """The scores (N, K) of images (N,C,H,W), or of one (C,H,W)."""
+        return self._scores(_checked(images, self.graph, self.dtype))
+
+    def probabilities(self, images: Array) -> Array:
+        """(N, K): how sure the network is of each class."""
+        return self.graph.loss.probabilities(self(images))
+
+
+def _checked(images: Array, graph: Graph, dtype: np.dtype[np.floating]) -> Array:
+    """The images as (N,C,H,W); ShapeError where they do not fit the graph."""
+    images = np.asarray(images)
+    if images.ndim == len(graph.input_shape):
+        images = images[None]
+    if images.shape[1:] != graph.input_shape:
+        raise ShapeError(f"images are {text(images.shape)}, but the network takes (images, {text(graph.input_shape)})")
+    return np.ascontiguousarray(images, dtype)
 
 
 def load(path: str | os.PathLike[str], engine: str | None = None, threads: int | None = None) -> Network:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rot180.cli import bench, check, evaluate, predict, summary, train
 from rot180.errors import Rot180Error
+from rot180.notices import listeners
 
 COMMANDS = train, evaluate, predict, summary, check, bench
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
+    listeners[:] = [lambda sentence: print(f"rot180: {sentence}", file=sys.stderr)]
     try:
         return int(arguments.run(arguments))
     except Rot180Error as error:

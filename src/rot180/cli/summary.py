@@ -7,6 +7,7 @@ Shapes, parameters, connections (biases counted, as LeCun et al. 1998 do), multi
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from rot180 import models
@@ -18,6 +19,9 @@ from rot180.graph import Graph
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("network", metavar="NETWORK", help=f"{', '.join(models.MODELS)}, or a run's folder")
+    parser.add_argument("--kernels", action="store_true", help="which kernels the lanes engine runs, and why")
+    parser.add_argument("--memory", action="store_true", help="where the lanes engine puts every value")
+    parser.add_argument("--batch", type=int, default=64, metavar="N", help="for --kernels and --memory (default: 64)")
 
 
 def graph_of(network: str) -> Graph:
@@ -34,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     from rot180.summary import summarize
 
     graph = graph_of(arguments.network)
+    if arguments.kernels or arguments.memory:
+        return _plan(graph, arguments)
     whole = summarize(graph)
     if arguments.json:
         rows = [row._asdict() for row in whole.rows]
@@ -61,3 +67,34 @@ def run(arguments: argparse.Namespace) -> int:
         f"values of one image {whole.activation_bytes / 1024:,.1f} KiB (float32)"
     )
     return 0
+
+
+def _plan(graph: Graph, arguments: argparse.Namespace) -> int:
+    """What the lanes engine makes of the network."""
+    from rot180.engines.lanes.program import LanesEngine
+    from rot180.errors import SettingError
+    from rot180.parameters import Layout
+
+    if arguments.batch < 1:
+        raise SettingError(f"--batch is {arguments.batch}: choose at least 1")
+    program = LanesEngine().compile(graph, Layout.of_parameters(graph), Layout.of_statistics(graph))
+    kernels, memory = program.explain(arguments.batch)
+    if arguments.json:
+        print_json({"kernels": [use._asdict() for use in kernels], "memory": [use._asdict() for use in memory]})
+        return 0
+    if arguments.kernels:
+        rows = [[use.node, use.in_pass, _without_tiles(use.kernels), use.reason] for use in kernels]
+        print_table(f"training, batch {arguments.batch}", ["node", "pass", "kernels", "why"], rows, left=4)
+    if arguments.memory:
+        rows = [
+            [use.value, use.size, text(use.halo), f"{use.offset:,}", f"{use.bytes:,}", f"{use.born}-{use.dies}"]
+            for use in memory
+        ]
+        columns = ["value", "maps", "halo", "at byte", "bytes", "lives"]
+        print_table(f"values of {arguments.batch} images, or of 16 at a time", columns, rows, left=2)
+    return 0
+
+
+def _without_tiles(kernels: Sequence[str]) -> str:
+    """The kernels' names, each once."""
+    return ", ".join(dict.fromkeys(name.partition("(")[0] for name in kernels))

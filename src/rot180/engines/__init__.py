@@ -1,6 +1,7 @@
 """Engines: ways to run a graph. `reference` is the definition, `lanes` the fast one."""
 
 from collections.abc import Callable
+from functools import partial
 
 from rot180.engines.engine import Batches, Engine, Gradients, Program, Results, Trains, Values
 from rot180.engines.reference import ReferenceEngine
@@ -25,13 +26,17 @@ def _reference(_threads: int | None) -> Engine:
     return ReferenceEngine()
 
 
-def _lanes(threads: int | None) -> Engine:
+def _lanes(threads: int | None, precise: bool = False) -> Engine:
     from rot180.engines.lanes.program import LanesEngine  # brings in the compiler: only who needs it pays for it
 
-    return LanesEngine(threads)
+    return LanesEngine(threads, precise)
 
 
-ENGINES: dict[str, Callable[[int | None], Engine]] = {"lanes": _lanes, "reference": _reference}
+ENGINES: dict[str, Callable[[int | None], Engine]] = {
+    "lanes": _lanes,
+    "lanes-precise": partial(_lanes, precise=True),  # rounds no more than the definition does
+    "reference": _reference,
+}
 DEFAULT_ENGINE = "lanes"
 
 

@@ -3,6 +3,7 @@
 The protocol speaks of flat vectors and NCHW arrays only; how a program lays its images out is its own affair.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from rot180.arrays import Array
@@ -56,6 +57,10 @@ class Program(Protocol):
 
     def scores(self, images: Array, parameters: Array, statistics: Array) -> Array:
         """(N, K): the output node's values in inference."""
+        ...
+
+    def frozen(self, parameters: Array, statistics: Array) -> Callable[[Array], Array]:
+        """`scores` of images with copies of these, laid out once for as many calls as there will be."""
         ...
 
     def loss_and_gradients(

@@ -45,6 +45,11 @@ class ReferenceProgram:
             outputs[node.name], _ = node.layer.forward(_input(node, outputs), views[node.name])
         return outputs[self._graph.output]
 
+    def frozen(self, parameters: Array, statistics: Array) -> Callable[[Array], Array]:
+        """`scores` of images with copies of these."""
+        parameters, statistics = parameters.copy(), statistics.copy()
+        return lambda images: self.scores(images, parameters, statistics)
+
     def loss_and_gradients(
         self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
     ) -> Gradients:

@@ -1,0 +1,369 @@
+"""Convolution, direct: the definition's loops, with a register tile of filters x columns as the innermost value.
+
+A tile holds y[f..f+R, i, j..j+C] for 16 images. For each tap it takes R weights and C columns of x, and does R·C
+multiply-adds: enough work on each load to keep the processor at its peak. Weights are laid out anew before each update
+so that those R lie side by side: [filter block][c][u][v][R].
+
+Where F is not a multiple of R (or the width of C) the last tile is moved back to fit: it computes again what the one
+before it did, the same numbers. Sums that add up must not do so; the weight gradient has rows of their own for what is
+left. Where table.py prefers Winograd's kernels, the lowering hands over to winograd.py.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+from rot180.arrays import Array, pair
+from rot180.engines.lanes.jit import TILES, Kernel, kernel, target
+from rot180.engines.lanes.kernels import winograd, winograd_weight_gradient
+from rot180.engines.lanes.kernels.bias import bias_gradient
+from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.plan import Site, lowers
+from rot180.engines.lanes.simd import (
+    LANES,
+    outer,
+    outer_lanes,
+    tile_add_sums,
+    tile_maximum,
+    tile_rows,
+    tile_store,
+    tile_zeros,
+)
+from rot180.engines.lanes.table import Algorithm, Case, Pass, choose
+from rot180.layers import Convolution
+
+
+class Geometry(NamedTuple):
+    """A convolution's settings, and how filters and channels are shared out among its groups."""
+
+    filters: int  # of a group
+    channels: int  # of a group
+    groups: int
+    kernel_height: int
+    kernel_width: int
+    stride_down: int
+    stride_right: int
+    top: int  # padding
+    left: int
+    dilation_down: int
+    dilation_right: int
+
+
+class Forward(NamedTuple):
+    x: Maps
+    y: Maps
+    geometry: Geometry
+    w: int  # packed
+    b: int
+    relu: int
+
+
+@cache
+def forward(rows: int, columns: int) -> Kernel[Forward]:
+    """The kernel of a tile."""
+
+    @kernel(Forward)
+    def convolution_forward(P: Array, G: Array, A: Array, S: Array, row: Forward, first: int, last: int) -> None:
+        """y[f,i,j] = b[f] + Σ_cuv w[f,c,u,v] x[c, i·S+u·D-P, j·S+v·D-P]; a unit: a block of filters of one group."""
+        g = row.geometry
+        blocks = (g.filters + rows - 1) // rows
+        for unit in range(first, last):
+            x, y = of_group(row.x, unit // (g.groups * blocks)), of_group(row.y, unit // (g.groups * blocks))
+            part, block = unit // blocks % g.groups, unit % blocks
+            f = part * g.filters + min(block * rows, g.filters - rows)
+            w_block = row.w + (part * blocks + block) * g.channels * g.kernel_height * g.kernel_width * rows
+            for i in range(y.height):
+                for start in range(0, y.width, columns):
+                    j = min(start, y.width - columns)
+                    total = tile_rows(rows, columns, P, row.b + f, 1)
+                    for c in range(g.channels):
+                        for u in range(g.kernel_height):
+                            line = i * g.stride_down + u * g.dilation_down - g.top
+                            if line < 0 or line >= x.height:
+                                continue
+                            w = w_block + (c * g.kernel_height + u) * g.kernel_width * rows
+                            place = at(x, part * g.channels + c, line, j * g.stride_right - g.left)
+                            for _v in range(g.kernel_width):
+                                total = outer(total, P, w, 1, A, place, g.stride_right * LANES)
+                                w += rows
+                                place += g.dilation_right * LANES
+                    if row.relu:
+                        total = tile_maximum(total, 0.0)
+                    tile_store(total, A, at(y, f, i, j), y.plane, LANES)
+
+    return convolution_forward
+
+
+class InputGradient(NamedTuple):
+    dy: Maps
+    dx: Maps
+    geometry: Geometry
+    w: int  # packed
+
+
+@cache
+def input_gradient(rows: int, columns: int) -> Kernel[InputGradient]:
+    """The kernel of a tile of channels x columns."""
+
+    @kernel(InputGradient)
+    def convolution_input_gradient(
+        P: Array, G: Array, A: Array, S: Array, row: InputGradient, first: int, last: int
+    ) -> None:
+        """dx[c,s,t] = Σ_fuv w[f,c,u,v] dy[f,i,j] where s = i·S+u·D-P, t = j·S+v·D-P; a unit: a block of channels.
+
+        Columns are taken in S phases: those of one phase meet the same taps v, and their dy lie side by side.
+        """
+        g = row.geometry
+        blocks = (g.channels + rows - 1) // rows
+        for unit in range(first, last):
+            dy, dx = of_group(row.dy, unit // (g.groups * blocks)), of_group(row.dx, unit // (g.groups * blocks))
+            part, block = unit // blocks % g.groups, unit % blocks
+            c = part * g.channels + min(block * rows, g.channels - rows)
+            w_block = row.w + (part * blocks + block) * g.kernel_height * g.kernel_width * g.filters * rows
+            for s in range(dx.height):
+                for phase in range(g.stride_right):
+                    count = (dx.width - phase + g.stride_right - 1) // g.stride_right
+                    for start in range(0, count, columns):
+                        k = min(start, count - columns)
+                        total = tile_zeros(rows, columns)
+                        for u in range(g.kernel_height):
+                            i = s + g.top - u * g.dilation_down
+                            if i < 0 or i % g.stride_down != 0 or i // g.stride_down >= dy.height:
+                                continue
+                            for v in range(g.kernel_width):
+                                j = phase + g.left - v * g.dilation_right
+                                if j % g.stride_right != 0:
+                                    continue
+                                j = j // g.stride_right + k
+                                if j + columns <= 0 or j >= dy.width:
+                                    continue
+                                w = w_block + (u * g.kernel_width + v) * g.filters * rows
+                                place = at(dy, part * g.filters, i // g.stride_down, j)
+                                for _f in range(g.filters):
+                                    total = outer(total, P, w, 1, A, place, LANES)
+                                    w += rows
+                                    place += dy.plane
+                        column = phase + k * g.stride_right
+                        tile_store(total, A, at(dx, c, s, column), dx.plane, g.stride_right * LANES)
+
+    return convolution_input_gradient
+
+
+class WeightGradient(NamedTuple):
+    x: Maps
+    dy: Maps
+    geometry: Geometry
+    dw: int
+    filter_start: int  # the filters, within each group of the convolution, that this row sums
+    filter_blocks: int
+    tap: int  # the first of its columns: a tap v, or a channel
+    units_of_channels: int  # how many channels (columns are taps) or blocks of channels (columns are channels)
+    x_column: int  # floats in x from one column of the tile to the next
+    dw_column: int  # the same in dw
+    image_groups: int
+
+
+@cache
+def weight_gradient(rows: int, columns: int) -> Kernel[WeightGradient]:
+    """The kernel of a tile of filters x taps (or, for kernels one tap wide, channels)."""
+
+    @kernel(WeightGradient)
+    def convolution_weight_gradient(
+        P: Array, G: Array, A: Array, S: Array, row: WeightGradient, first: int, last: int
+    ) -> None:
+        """dw[f,c,u,v] += Σ_nij dy[n,f,i,j] x[n, c, i·S+u·D-P, j·S+v·D-P], lane by lane, the lanes summed at the end.
+
+        A unit: a block of filters and a channel, or a block of channels.
+        """
+        g = row.geometry
+        by_channel = g.kernel_width == 1
+        taps = g.kernel_height * g.kernel_width
+        for unit in range(first, last):
+            k, rest = unit % row.units_of_channels, unit // row.units_of_channels
+            block, part = rest % row.filter_blocks, rest // row.filter_blocks
+            f = part * g.filters + row.filter_start + block * rows
+            c = row.tap + k * columns if by_channel else k
+            v = 0 if by_channel else row.tap
+            for u in range(g.kernel_height):
+                total = tile_zeros(rows, columns)
+                for group in range(row.image_groups):
+                    x, dy = of_group(row.x, group), of_group(row.dy, group)
+                    for i in range(dy.height):
+                        line = i * g.stride_down + u * g.dilation_down - g.top
+                        if line < 0 or line >= x.height:
+                            continue
+                        delta = at(dy, f, i, 0)
+                        place = at(x, part * g.channels + c, line, v * g.dilation_right - g.left)
+                        for _j in range(dy.width):
+                            total = outer_lanes(total, A, delta, dy.plane, A, place, row.x_column)
+                            delta += LANES
+                            place += g.stride_right * LANES
+                dw = row.dw + ((f * g.channels + c) * g.kernel_height + u) * g.kernel_width + v
+                tile_add_sums(total, G, dw, g.channels * taps, row.dw_column)
+
+    return convolution_weight_gradient
+
+
+class Pack(NamedTuple):
+    w: int
+    packed: int
+    geometry: Geometry
+    rows: int
+    by_channel: int  # blocks of channels, for the input gradient; else blocks of filters
+
+
+@kernel(Pack)
+def convolution_pack(P: Array, G: Array, A: Array, S: Array, row: Pack, first: int, last: int) -> None:
+    """w (F,C/G,KH,KW) laid out in blocks of R filters [c][u][v][R], or of R channels [u][v][f][R]; a unit: a block."""
+    g = row.geometry
+    taps = g.kernel_height * g.kernel_width
+    if row.by_channel:
+        count, in_block = g.channels, taps
+        outer_count, outer_step, inner_count, inner_step = taps, 1, g.filters, g.channels * taps
+    else:
+        count, in_block = g.filters, g.channels * taps
+        outer_count, outer_step, inner_count, inner_step = g.channels, taps, taps, 1
+    blocks = (count + row.rows - 1) // row.rows
+    for unit in range(first, last):
+        part, block = unit // blocks, unit % blocks
+        source = row.w + part * g.filters * g.channels * taps + min(block * row.rows, count - row.rows) * in_block
+        place = row.packed + unit * outer_count * inner_count * row.rows
+        for k in range(outer_count):
+            for m in range(inner_count):
+                for r in range(row.rows):
+                    P[place] = P[source + k * outer_step + m * inner_step + r * in_block]
+                    place += 1
+
+
+def tile_for(count: int, width: int) -> tuple[int, int]:
+    """The best tile that fits `count` filters (or channels) and `width` columns: the one that wastes least."""
+
+    def cost(tile: tuple[int, int]) -> float:
+        rows, columns = tile
+        work = -(-count // rows) * -(-width // columns) * rows * columns  # what is computed, repeats included
+        return work * (1 + 0.5 / columns + 0.1 / rows) * (1.3 if rows * columns < 12 else 1.0)
+
+    sizes = {(r, c) for r, c in TILES[target()]} | {(r, c) for r in (1, 2, 4, 6, 8) for c in (1, 2, 4)}
+    limit = max(r * c for r, c in TILES[target()])
+    return min((t for t in sizes if t[0] <= count and t[1] <= width and t[0] * t[1] <= limit), key=cost)
+
+
+def chunks(count: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """`count` as blocks of equal size, largest first: (start, size, how many)."""
+    found, start = [], 0
+    for size in sizes:
+        if many := (count - start) // size:
+            found.append((start, size, many))
+            start += many * size
+    return found
+
+
+@lowers(Convolution)
+class ConvolutionLowering:
+    """Direct kernels for any kernel, stride, padding, dilation and groups; Winograd's where the table prefers them."""
+
+    applies_relu = True
+
+    def geometry(self, site: Site) -> Geometry:
+        """The layer's settings for its input."""
+        layer: Convolution = site.layer
+        shape = site.plan.graph.input_shape_of(site.node)
+        (top, _), (left, _) = layer.pads(shape)
+        groups = layer.groups
+        return Geometry(
+            *(layer.filters // groups, shape[0] // groups, groups),
+            *pair(layer.size, "size"),
+            *pair(layer.stride, "stride"),
+            *(top, left),
+            *pair(layer.dilation, "dilation"),
+        )
+
+    def halo(self, site: Site, g: Geometry) -> tuple[int, int]:
+        """Columns of zeros that the forward pass reads beside x."""
+        width, out = site.x().width, site.y().width
+        return g.left, max(0, (out - 1) * g.stride_right + (g.kernel_width - 1) * g.dilation_right - g.left - width + 1)
+
+    def algorithm(self, site: Site, g: Geometry, in_pass: Pass) -> Algorithm:
+        """What the table chooses for a pass; the choice is noted in the plan."""
+        x, y = site.x(), site.y()
+        case = Case(
+            in_pass=in_pass,
+            channels=g.channels * g.groups,
+            filters=g.filters * g.groups,
+            kernel=(g.kernel_height, g.kernel_width),
+            stride=(g.stride_down, g.stride_right),
+            dilation=(g.dilation_down, g.dilation_right),
+            groups=g.groups,
+            inputs=(x.height, x.width),
+            outputs=(y.height, y.width),
+            image_groups=site.groups,
+            precise=site.plan.precise,
+        )
+        choice = choose(site.node.name, case)
+        site.plan.choices.append(choice)
+        return choice.algorithm
+
+    def forward(self, site: Site) -> None:
+        g = self.geometry(site)
+        if variant := self.algorithm(site, g, Pass.FORWARD):
+            winograd.emit_forward(site, variant, g.top, g.left)
+        else:
+            self.direct_forward(site, g)
+
+    def backward(self, site: Site) -> None:
+        g = self.geometry(site)
+        if site.layer.bias:
+            bias_gradient(site, site.dy())
+        if variant := self.algorithm(site, g, Pass.WEIGHT_GRADIENT):
+            winograd_weight_gradient.emit_weight_gradient(site, variant, g.top, g.left)
+        else:
+            self.direct_weight_gradient(site, g)
+        if site.wants_dx():
+            site.write_dx(lambda dx: self.input_gradient(site, g, dx))
+
+    def input_gradient(self, site: Site, g: Geometry, dx: Maps) -> None:
+        """The rows that write dx."""
+        if variant := self.algorithm(site, g, Pass.INPUT_GRADIENT):
+            winograd.emit_input_gradient(site, variant, g.top, g.left, dx)
+        else:
+            self.direct_input_gradient(site, g, dx)
+
+    def direct_forward(self, site: Site, g: Geometry) -> None:
+        """The rows that compute y."""
+        x, y = site.x(halo=self.halo(site, g)), site.y()
+        rows, columns = tile_for(g.filters, y.width)
+        blocks = g.groups * -(-g.filters // rows)
+        w = site.packed(blocks * rows * g.channels * g.kernel_height * g.kernel_width)
+        site.prepare(convolution_pack, Pack(site.parameter("w"), w, g, rows, 0), blocks)
+        b = site.parameter("b") if site.layer.bias else site.packed(g.groups * g.filters)
+        site.emit(forward(rows, columns), Forward(x, y, g, w, b, site.applies_relu), blocks)
+
+    def direct_weight_gradient(self, site: Site, g: Geometry) -> None:
+        """The rows that add to dw."""
+        x, dy = site.x(halo=self.halo(site, g)), site.dy()
+        by_channel = g.kernel_width == 1
+        limit = max(r * c for r, c in TILES[target()])
+        taps = chunks(g.channels, (4, 2, 1)) if by_channel else chunks(g.kernel_width, (5, 4, 3, 2, 1))
+        for tap, columns, many in taps:
+            for filter_start, rows, filter_blocks in chunks(
+                g.filters, tuple(r for r in (8, 6, 4, 2, 1) if r * columns <= limit)
+            ):
+                for each in [tap] if by_channel else range(tap, tap + many * columns, columns):
+                    channels = many if by_channel else g.channels
+                    row = WeightGradient(
+                        *(x, dy, g, site.parameter("w"), filter_start, filter_blocks, each, channels),
+                        x_column=x.plane if by_channel else g.dilation_right * LANES,
+                        dw_column=g.kernel_height if by_channel else 1,
+                        image_groups=site.groups,
+                    )
+                    site.emit_across(weight_gradient(rows, columns), row, g.groups * filter_blocks * channels)
+
+    def direct_input_gradient(self, site: Site, g: Geometry, dx: Maps) -> None:
+        """The rows that write dx."""
+        rows, columns = tile_for(g.channels, max(1, dx.width // g.stride_right))
+        left = max(0, -(-((g.kernel_width - 1) * g.dilation_right - g.left) // g.stride_right))
+        right = max(0, (dx.width - 1 + g.left) // g.stride_right - site.dy().width + 1)
+        dy = site.dy(halo=(min(left, columns - 1), min(right, columns - 1)))
+        blocks = g.groups * -(-g.channels // rows)
+        w = site.packed(blocks * rows * g.filters * g.kernel_height * g.kernel_width)
+        site.prepare(convolution_pack, Pack(site.parameter("w"), w, g, rows, 1), blocks)
+        site.emit(input_gradient(rows, columns), InputGradient(dy, dx, g, w), blocks)

@@ -1,0 +1,357 @@
+"""The lanes engine: plans a graph once for each size of batch, and runs it on threads of its own."""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from rot180.arrays import Array
+from rot180.chance import Training
+from rot180.engines.engine import Batches, Gradients, Results, Values
+from rot180.engines.lanes import kernels  # noqa: F401 - registers the lowerings
+from rot180.engines.lanes.check import check_plan
+from rot180.engines.lanes.explain import KernelUse, MemoryUse, kernel_uses, memory_uses
+from rot180.engines.lanes.jit import BARRIER_COUNTERS
+from rot180.engines.lanes.plan import Plan, Step, aligned, needs_all_groups, rows
+from rot180.engines.lanes.runner import Images, Memory, Rows, Tables, Updates, run
+from rot180.engines.lanes.single.program import SingleProgram, sharing
+from rot180.engines.lanes.twin import LANES
+from rot180.engines.lanes.warm import compile_beside
+from rot180.engines.reference import ReferenceEngine
+from rot180.errors import SettingError
+from rot180.graph import IMAGE, LABEL, Graph
+from rot180.optimizers import SGD, Optimizer
+from rot180.parameters import Layout
+
+FEW = 8  # images take as long one by one as 16 side by side: LeNet-5; ResNet-20 and 18 on one thread 13
+SLOTS = 8  # partial sums of a gradient, depth first: as many threads can share a batch
+
+
+class Mode(NamedTuple):
+    """What a program is for: see Plan."""
+
+    backward: bool
+    training: bool
+
+
+INFERENCE = Mode(backward=False, training=False)
+NO_ROWS = Rows(*np.empty((3, 0), np.int64))
+
+
+class Prepared(NamedTuple):
+    """A plan with its tables and memory, ready to run."""
+
+    plan: Plan
+    tables: Tables
+    records: list[Array]  # what the tables point to
+    P: Array
+    A: Array
+    S: Array
+
+
+class LanesProgram:
+    """A graph on the lanes engine. Traces come from the definition, which keeps every value."""
+
+    def __init__(
+        self, graph: Graph, parameters: Layout, statistics: Layout, threads: int, precise: bool = False
+    ) -> None:
+        self.graph, self.parameters, self.statistics = graph, parameters, statistics
+        self.threads, self.precise = threads, precise
+        self._definition = ReferenceEngine().compile(graph, parameters, statistics)
+        self._prepared: dict[tuple[Mode, int], Prepared] = {}
+        self._counters = np.zeros(BARRIER_COUNTERS, np.int64)
+        self._needs_all_groups = needs_all_groups(graph)
+        self.few = FEW * sharing(graph, threads)
+        """Up to so many images go one by one, each with its channels in the lanes, rather than 16 side by side."""
+
+    def scores(self, images: Array, parameters: Array, statistics: Array) -> Array:
+        """(N, K): the output node's values in inference."""
+        if len(images) <= self.few:
+            return self.single.scores(images, parameters, statistics)
+        prepared = self.prepare(INFERENCE, len(images))
+        self._set(prepared, parameters, statistics)
+        return self._scores(prepared, images)
+
+    def frozen(self, parameters: Array, statistics: Array) -> Callable[[Array], Array]:
+        """`scores` with these for ever: their weights are laid out once."""
+        return FrozenProgram(self, parameters, statistics)
+
+    @cached_property
+    def single(self) -> SingleProgram:
+        """The program for few images."""
+        return SingleProgram(self.graph, self.parameters, self.statistics, self.threads, self.precise)
+
+    def loss_and_gradients(
+        self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
+    ) -> Gradients:
+        """The mean loss and its gradient; `training` None: layers behave as in inference."""
+        prepared = self.prepare(Mode(backward=True, training=training is not None), len(images))
+        results, gradient = self._run(prepared, images, labels, parameters, statistics, training or Training())
+        loss = float(results.losses.mean(dtype=np.float64))
+        return Gradients(loss, results.scores, gradient, self._measured(prepared).copy())
+
+    def values(
+        self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
+    ) -> Values:
+        """Every value and every gradient, from the definition."""
+        return self._definition.values(images, labels, parameters, statistics, training)
+
+    def explain(self, batch: int) -> tuple[list[KernelUse], list[MemoryUse]]:
+        """Which kernels train a batch of this size, and why; and where every value lies."""
+        plan = self.prepare(Mode(backward=True, training=True), batch).plan
+        return kernel_uses(plan), memory_uses(plan)
+
+    # --- many updates in one call -----------------------------------------------------------------------------
+
+    def trains_with(self, optimizer: Optimizer) -> bool:
+        """SGD is compiled."""
+        return isinstance(optimizer, SGD)
+
+    def train(
+        self,
+        batches: Batches,
+        optimizer: Optimizer,
+        parameters: Array,
+        statistics: Array,
+        memory: Array,
+        decayed: Array,
+    ) -> Results:
+        """Make the updates; a short last batch by a plan of its own where the plan depends on the size."""
+        if not isinstance(optimizer, SGD):
+            raise SettingError(f"the lanes engine has no compiled update for {optimizer}")
+        count, whole = len(batches.order), len(batches.order) // batches.batch * batches.batch
+        parts = []
+        for first, last in ((0, whole), (whole, count)) if self._needs_all_groups else ((0, count),):
+            if first == last:
+                continue
+            size = min(batches.batch, last - first)
+            prepared = self.prepare(Mode(backward=True, training=True), size)
+            self._set(prepared, parameters, statistics)
+            number = first // batches.batch
+            source = _source(
+                prepared.plan,
+                *(batches.images, batches.labels, batches.order, batches.seed, batches.step + number),
+                shift=batches.shift,
+                epoch=batches.epoch,
+            )
+            updates = Updates(
+                *(size, first, last, np.asarray(batches.rates[number:], np.float32)),
+                *(float(optimizer.momentum), int(optimizer.nesterov)),
+                decay=(optimizer.weight_decay * decayed).astype(np.float32),
+                velocity=memory[0],
+            )
+            parts.append(self._call(prepared, self.gradients(prepared, size), source, updates))
+            parameters[:] = prepared.P[: self.parameters.size]
+            statistics[:] = self._measured(prepared)
+        return Results(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+    # --- one row at a time ------------------------------------------------------------------------------------
+
+    def begin(
+        self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
+    ) -> tuple[Prepared, Array]:
+        """Up to 16 images laid into the lanes and the weights packed, no row of the body run; and zeroed gradients.
+
+        For check.first_difference, which runs the rows itself.
+        """
+        prepared = self.prepare(Mode(backward=True, training=training is not None), len(images))
+        tables = prepared.tables._replace(body=NO_ROWS)
+        self._run(prepared._replace(tables=tables), images, labels, parameters, statistics, training or Training())
+        return prepared, self.gradients(prepared, len(images))[0]
+
+    # --- running ----------------------------------------------------------------------------------------------
+
+    def prepare(self, mode: "Mode", images: int) -> Prepared:
+        """The plan for so many images at a time, with its memory; made once."""
+        layer_by_layer = mode.training and self._needs_all_groups
+        groups = -(-images // LANES) if layer_by_layer else 1
+        if (mode, groups) not in self._prepared:
+            threads = self.threads if layer_by_layer else 1
+            plan = Plan(
+                self.graph,
+                self.parameters,
+                self.statistics,
+                mode.backward,
+                mode.training,
+                groups,
+                threads,
+                self.precise,
+            )
+            compile_beside(plan)
+            (prepare, kept), (body, also_kept) = _rows(plan.prepare), _rows(plan.body)
+            check_plan(plan)
+            tables = Tables(
+                prepare=prepare,
+                body=body,
+                depth_first=int(not layer_by_layer),
+                groups=groups,
+                image=plan.maps(IMAGE),
+                label=plan.maps(LABEL),
+                scores=plan.maps(self.graph.output),
+                loss=plan.maps(self.graph.nodes[-1].name if mode.backward else self.graph.output),
+            )
+            self._prepared[mode, groups] = Prepared(
+                plan=plan,
+                tables=tables,
+                records=kept + also_kept,
+                P=aligned(plan.packed),
+                A=rows(1 if layer_by_layer else self.threads, plan.arena),
+                S=rows(self.threads, max(plan.scratch, LANES)),
+            )
+        return self._prepared[mode, groups]
+
+    def _scores(self, prepared: Prepared, images: Array) -> Array:
+        """With the parameters that were set last."""
+        results, _ = self._once(prepared, images, np.zeros(len(images), np.int64), Training())
+        return results.scores.reshape(len(images), *self.graph.shapes[self.graph.output])
+
+    def _run(
+        self, prepared: Prepared, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training
+    ) -> tuple[Results, Array]:
+        """One batch without an update; its gradient too."""
+        self._set(prepared, parameters, statistics)
+        return self._once(prepared, images, labels, training)
+
+    def _once(self, prepared: Prepared, images: Array, labels: Array, training: Training) -> tuple[Results, Array]:
+        """The same with the parameters that were set last."""
+        gradients = self.gradients(prepared, len(images))
+        source = _source(
+            prepared.plan, images, labels, np.arange(len(images)), training.seed, training.step, training.first_image
+        )
+        none = np.empty(0, np.float32)
+        updates = Updates(len(images), 0, len(images), none, 0.0, 0, none, none)
+        return self._call(prepared, gradients, source, updates), gradients[0, : self.parameters.size].copy()
+
+    def _set(self, prepared: Prepared, parameters: Array, statistics: Array) -> None:
+        size = self.parameters.size
+        prepared.P[:size] = parameters
+        prepared.P[size : size + self.statistics.size] = statistics
+
+    def _measured(self, prepared: Prepared) -> Array:
+        return prepared.P[self.parameters.size : self.parameters.size + self.statistics.size]
+
+    def gradients(self, prepared: Prepared, batch: int) -> Array:
+        slots = min(SLOTS, -(-batch // LANES)) if prepared.tables.depth_first else 1
+        return rows(slots, self.parameters.size if prepared.plan.backward else 1)
+
+    def _call(self, prepared: Prepared, gradients: Array, source: Images, updates: Updates) -> Results:
+        """Let the runner make the updates, on all threads."""
+        count = updates.last - updates.first
+        results = Results(np.empty(count, np.float32), np.empty((count, self.graph.classes), np.float32))
+        memory = Memory(
+            P=prepared.P,
+            G=gradients.reshape(-1),
+            slots=gradients.shape[0],
+            gradient_size=gradients.shape[1],
+            A=prepared.A,
+            S=prepared.S,
+            scores=results.scores,
+            losses=results.losses,
+            backward=int(prepared.plan.backward),
+        )
+        self._on_threads(
+            lambda thread, threads: run(prepared.tables, memory, source, updates, self._counters, thread, threads),
+            min(self.threads, memory.slots) if prepared.tables.depth_first else self.threads,
+        )
+        return results
+
+    def _on_threads(self, work: Callable[[int, int], None], threads: int) -> None:
+        """Run the work on so many threads, this one among them; an error in one is raised here."""
+        errors: list[BaseException] = []
+
+        def guarded(thread: int) -> None:
+            try:
+                work(thread, threads)
+            except BaseException as error:
+                errors.append(error)
+
+        others = [threading.Thread(target=guarded, args=(k,)) for k in range(1, threads)]
+        for other in others:
+            other.start()
+        guarded(0)
+        for other in others:
+            other.join()
+        if errors:
+            raise errors[0]
+
+
+class FrozenProgram:
+    """A program's scores with parameters of its own. Callers at the same time wait for one another."""
+
+    def __init__(self, program: LanesProgram, parameters: Array, statistics: Array) -> None:
+        self._program = LanesProgram(
+            program.graph, program.parameters, program.statistics, program.threads, program.precise
+        )
+        self._vectors = parameters.copy(), statistics.copy()
+        self._few = self._program.single
+        self._few.scores(np.empty((0, *program.graph.input_shape)), *self._vectors)
+        self._many: Prepared | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, images: Array) -> Array:
+        """(N, K): the output node's values."""
+        if len(images) <= self._program.few:
+            return self._few.scores(images)
+        with self._lock:
+            if self._many is None:  # the first call packs the weights
+                scores = self._program.scores(images, *self._vectors)
+                packed = self._program.prepare(INFERENCE, len(images))
+                self._many = packed._replace(tables=packed.tables._replace(prepare=NO_ROWS))
+                return scores
+            return self._program._scores(self._many, images)
+
+
+class LanesEngine:
+    """16 images side by side; kernels compiled once, a table for each network.
+
+    threads: None for as many as the process may use. precise: no algorithm that rounds more than the definition.
+    """
+
+    def __init__(self, threads: int | None = None, precise: bool = False) -> None:
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.precise = precise
+
+    def compile(self, graph: Graph, parameters: Layout, statistics: Layout) -> LanesProgram:
+        """The graph's program for vectors laid out so."""
+        return LanesProgram(graph, parameters, statistics, self.threads, self.precise)
+
+
+def _rows(steps: list[Step]) -> tuple[Rows, list[Array]]:
+    """The steps as the runner reads them, and the records, which must live as long."""
+    records = [step.kernel.record(step.row) for step in steps]
+    addresses = [step.kernel.address for step in steps]
+    units = [step.units for step in steps]
+    places = [record.ctypes.data for record in records]
+    return Rows(*(np.array(column, np.int64) for column in (addresses, places, units))), records
+
+
+def _source(
+    plan: Plan,
+    images: Array,
+    labels: Array,
+    order: Array,
+    seed: int,
+    step: int,
+    first_image: int = 0,
+    shift: int = 0,
+    epoch: int = 0,
+) -> Images:
+    """Images for the runner: bytes as they are, other numbers as float32."""
+    none, as_bytes = np.empty(0), images.dtype == np.uint8
+    pixels = plan.pixels
+    return Images(
+        bytes=np.ascontiguousarray(images if as_bytes else none, np.uint8).reshape(-1),
+        floats=np.ascontiguousarray(none if as_bytes else images, np.float32).reshape(-1),
+        labels=np.ascontiguousarray(labels, np.int64),
+        order=np.ascontiguousarray(order, np.int64),
+        low=float(pixels.low),
+        scale=float(pixels.high - pixels.low) / 255,
+        shift=shift,
+        seed=seed,
+        epoch=epoch,
+        step=step,
+        first_image=first_image,
+    )

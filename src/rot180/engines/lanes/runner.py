@@ -1,0 +1,248 @@
+"""The compiled runner: walks a program's table, on any number of threads, for any number of updates in one call.
+
+    for each update:
+        prepare      weights are laid out for the kernels                               shared out among the threads
+        body         depth first:  each thread takes groups of 16 images, one after the other, through all rows
+                     layer by layer: all threads share the units of a row, then go on to the next together
+        update       the parameters move against the gradient                           shared out among the threads
+
+Depth first, a group's values stay in the thread's cache. The gradient is summed in slots: the groups of a slot in their
+order, then the slots in theirs, and which groups make a slot depends on the batch alone. Layer by layer, each unit of
+work sums what it sums in one order. So the bits are the same for any number of threads.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rot180.arrays import Array
+from rot180.chance import Use
+from rot180.engines.lanes.chance import GAMMA, SIXTEEN_BITS, extend, mix
+from rot180.engines.lanes.jit import barrier, call, entry, helper
+from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.simd import LANES, broadcast, fma, load, store, zeros
+
+AUGMENTATION, LAYER = int(Use.AUGMENTATION), int(Use.LAYER)
+
+
+class Images(NamedTuple):
+    """Where images and labels come from, and how they are read."""
+
+    bytes: Array  # uint8, (n·C·H·W,), or empty
+    floats: Array  # float32, likewise; one of the two is given
+    labels: Array  # int64, (n,)
+    order: Array  # int64: which image is taken when
+    low: float  # a pixel v becomes low + v · scale
+    scale: float
+    shift: int  # move by up to so many pixels, as data.augmentation.shifted does
+    seed: int
+    epoch: int
+    step: int  # the first update's number, for layers that need chance
+    first_image: int  # position in the batch of the first image at hand
+
+
+class Rows(NamedTuple):
+    """Rows to run in this order."""
+
+    addresses: Array  # of the kernels
+    records: Array  # addresses of what each kernel reads its offsets and sizes from
+    units: Array  # how many units of work
+
+
+class Tables(NamedTuple):
+    """The program."""
+
+    prepare: Rows  # before each update, in any order
+    body: Rows
+    depth_first: int
+    groups: int  # that the arena holds at a time
+    image: Maps
+    label: Maps
+    scores: Maps
+    loss: Maps
+
+
+class Memory(NamedTuple):
+    """What the program works on. One row a thread or a slot where it says so."""
+
+    P: Array  # parameters, statistics, packed weights
+    G: Array  # (slots · gradient_size,)
+    slots: int
+    gradient_size: int  # a multiple of LANES
+    A: Array  # depth first (threads, size), else (1, size)
+    S: Array  # (threads, size)
+    scores: Array  # (images of the call, classes)
+    losses: Array  # (images of the call,)
+    backward: int
+
+
+class Updates(NamedTuple):
+    """Which batches, and how the parameters move after each."""
+
+    batch: int
+    first: int  # position in `order` of the first batch
+    last: int  # position behind the last: the last batch may be short
+    rates: Array  # float32: a learning rate for each update; empty: no update, only the gradient
+    momentum: float
+    nesterov: int
+    decay: Array  # float32 (parameters,): weight decay where it acts, else 0
+    velocity: Array  # float32 (parameters,)
+
+
+@helper
+def read_group(
+    images: Images, tables: Tables, A: Array, group: int, order: int, position: int, batch: int, step: int
+) -> None:
+    """Lay the 16 images from this position of the batch on into the lanes of a group.
+
+    `order` is where the batch begins in the order, `batch` its size: lanes behind its end hold zeros and weigh nothing.
+    """
+    to = tables.image
+    pixels = to.channels * to.height * to.width
+    label = tables.label.start + group * tables.label.group
+    chance = extend(extend(extend(np.uint64(0), LAYER), images.seed), step)
+    for n in range(LANES):
+        place = to.start + group * to.group + n
+        exists = position + n < batch
+        index = images.order[order + position + n] if exists else 0
+        A[label + n] = float(images.labels[index]) if exists else 0.0
+        A[label + LANES + n] = np.float32(1.0) / np.float32(batch) if exists else 0.0
+        for part in range(4):
+            A[label + (2 + part) * LANES + n] = float((chance >> np.uint64(48 - 16 * part)) & np.uint64(SIXTEEN_BITS))
+        A[label + 6 * LANES + n] = float(images.first_image + position + n)
+        down: Any = np.int64(0)
+        right: Any = np.int64(0)
+        if images.shift > 0 and exists:
+            state = extend(extend(extend(extend(np.uint64(0), AUGMENTATION), images.seed), images.epoch), index)
+            span = np.uint64(2 * images.shift + 1)
+            down = np.int64(mix(state + np.uint64(GAMMA)) % span) - images.shift
+            right = np.int64(mix(state + np.uint64(GAMMA) * np.uint64(2)) % span) - images.shift
+        first, last = max(0, -right), min(to.width, to.width - right)  # columns that stay in sight
+        low, scale = np.float32(images.low), np.float32(images.scale)
+        for c in range(to.channels):
+            for i in range(to.height):
+                here = place + c * to.plane + i * to.line
+                from_row = i + down
+                seen = exists and 0 <= from_row < to.height
+                blank = low if exists else np.float32(0.0)
+                if not seen or first > 0 or last < to.width:
+                    for j in range(to.width):
+                        A[here + j * LANES] = blank
+                if seen:
+                    source = index * pixels + (c * to.height + from_row) * to.width + right
+                    if len(images.bytes) > 0:
+                        for j in range(first, last):
+                            A[here + j * LANES] = np.float32(images.bytes[source + j]) * scale + low
+                    else:
+                        for j in range(first, last):
+                            A[here + j * LANES] = images.floats[source + j] * scale + low
+
+
+@helper
+def write_group(tables: Tables, memory: Memory, A: Array, group: int, position: int, count: int) -> None:
+    """Scores and losses of a group, from the lanes to the images' places in the results."""
+    scores, k = of_group(tables.scores, group), 0
+    for c in range(scores.channels):
+        for i in range(scores.height):
+            for j in range(scores.width):
+                place = at(scores, c, i, j)
+                for n in range(count):
+                    memory.scores[position + n, k] = A[place + n]
+                k += 1
+    if memory.backward:
+        for n in range(count):
+            memory.losses[position + n] = A[tables.loss.start + group * tables.loss.group + n]
+
+
+@helper
+def share(count: int, thread: int, threads: int) -> tuple[int, int]:
+    """A thread's part of 0..count."""
+    return count * thread // threads, count * (thread + 1) // threads
+
+
+@helper
+def run_together(rows: Rows, memory: Memory, A: Array, S: Array, thread: int, threads: int, counters: Array) -> None:
+    """All rows, each shared out among the threads, which wait for one another after each."""
+    for k in range(len(rows.addresses)):
+        first, last = share(rows.units[k], thread, threads)
+        if first < last:
+            call(rows.addresses[k], memory.P, memory.G, A, S, rows.records[k], first, last)
+        barrier(counters, threads)
+
+
+@helper
+def zero_gradients(memory: Memory, thread: int, threads: int) -> None:
+    """All slots to zero."""
+    first, last = share(memory.slots * memory.gradient_size // LANES, thread, threads)
+    for k in range(first, last):
+        store(memory.G, k * LANES, zeros())
+
+
+@helper
+def update_parameters(memory: Memory, updates: Updates, number: int, thread: int, threads: int) -> None:
+    """Sum the slots into the first; with a learning rate, move the parameters as optimizers.SGD does."""
+    first, last = share(memory.gradient_size // LANES, thread, threads)
+    for k in range(first * LANES, last * LANES, LANES):
+        gradient = load(memory.G, k)
+        for slot in range(1, memory.slots):
+            gradient += load(memory.G, slot * memory.gradient_size + k)
+        store(memory.G, k, gradient)
+        if len(updates.rates) > 0:
+            momentum = broadcast(updates.momentum)
+            parameter = load(memory.P, k)
+            gradient = fma(load(updates.decay, k), parameter, gradient)
+            velocity = fma(momentum, load(updates.velocity, k), gradient)
+            store(updates.velocity, k, velocity)
+            if updates.nesterov:
+                velocity = fma(momentum, velocity, gradient)
+            store(memory.P, k, parameter - velocity * broadcast(updates.rates[number]))
+
+
+@entry
+def run(
+    tables: Tables, memory: Memory, images: Images, updates: Updates, counters: Array, thread: int, threads: int
+) -> None:
+    """One thread's part of the updates. All threads call this with the same arguments but for `thread`."""
+    slots = memory.slots
+    S = memory.S[thread]
+    position, number = updates.first, 0
+    while position < updates.last:
+        batch = min(updates.batch, updates.last - position)
+        groups = (batch + LANES - 1) // LANES
+        start = position - updates.first
+        for k in range(len(tables.prepare.addresses)):
+            first, last = share(tables.prepare.units[k], thread, threads)
+            if first < last:
+                call(tables.prepare.addresses[k], memory.P, memory.G, S, S, tables.prepare.records[k], first, last)
+        if memory.backward:
+            zero_gradients(memory, thread, threads)
+        barrier(counters, threads)
+        if tables.depth_first:
+            A = memory.A[thread]
+            for slot in range(thread, slots, threads):
+                begin, end = share(groups, slot, slots)
+                G = memory.G[slot * memory.gradient_size :]
+                for group in range(begin, end):
+                    first = group * LANES
+                    read_group(images, tables, A, 0, position, first, batch, images.step + number)
+                    for k in range(len(tables.body.addresses)):
+                        call(
+                            tables.body.addresses[k], memory.P, G, A, S, tables.body.records[k], 0, tables.body.units[k]
+                        )
+                    write_group(tables, memory, A, 0, start + first, min(LANES, batch - first))
+        else:
+            A = memory.A[0]
+            begin, end = share(tables.groups, thread, threads)
+            for group in range(begin, end):
+                read_group(images, tables, A, group, position, group * LANES, batch, images.step + number)
+            barrier(counters, threads)
+            run_together(tables.body, memory, A, S, thread, threads, counters)
+            for group in range(begin, end):
+                first = group * LANES
+                write_group(tables, memory, A, group, start + first, max(0, min(LANES, batch - first)))
+        barrier(counters, threads)
+        if memory.backward:
+            update_parameters(memory, updates, number, thread, threads)
+            barrier(counters, threads)
+        position += batch
+        number += 1

@@ -1,0 +1,63 @@
+"""Average pooling of any window, and of the whole map."""
+
+from math import prod
+from typing import NamedTuple
+
+from rot180.arrays import Array
+from rot180.engines.lanes.jit import kernel
+from rot180.engines.lanes.simd import LANES, load, store, zeros
+from rot180.engines.lanes.single.kernels.max_pooling import Window, window_of
+from rot180.engines.lanes.single.layout import Picture, at
+from rot180.engines.lanes.single.plan import SingleSite, lowers
+from rot180.layers import AveragePooling, GlobalAveragePooling
+
+
+class Row(NamedTuple):
+    x: Picture
+    y: Picture
+    window: Window
+    share: float  # 1/(KH·KW)
+
+
+@kernel(Row)
+def average_pooling_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
+    """y[i,j,c] = 1/(KH·KW) Σ_uv x[i·S+u-P, j·S+v-P, c]; a unit: a row of pixels."""
+    x, y, window = row.x, row.y, row.window
+    for i in range(first, last):
+        top = i * window.down - window.top
+        above, below = max(top, 0), min(top + window.height, x.height)
+        for j in range(y.width):
+            left = j * window.right - window.left
+            before, behind = max(left, 0), min(left + window.width, x.width)
+            for c in range(0, y.channels, LANES):
+                total = zeros()
+                for s in range(above, below):
+                    line, place = zeros(), at(x, s, before) + c
+                    for _t in range(before, behind):
+                        line += load(A, place)
+                        place += x.pixel
+                    total += line
+                store(A, at(y, i, j) + c, total * row.share)
+
+
+@lowers(AveragePooling)
+class AveragePoolingLowering:
+    """Windows that overlap, leave gaps, or hang over the rim."""
+
+    def forward(self, site: SingleSite) -> None:
+        window, y = self.window(site), site.target()
+        row = Row(site.source(), y, window, 1 / prod(window[:2]))
+        site.emit(average_pooling_of_one, row, y.height)
+
+    def window(self, site: SingleSite) -> Window:
+        """The layer's."""
+        return window_of(site)
+
+
+@lowers(GlobalAveragePooling)
+class GlobalAveragePoolingLowering(AveragePoolingLowering):
+    """One window, as large as the map."""
+
+    def window(self, site: SingleSite) -> Window:
+        x = site.source()
+        return Window(x.height, x.width, x.height, x.width, 0, 0)
