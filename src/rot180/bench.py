@@ -105,7 +105,7 @@ def measure(work: Work, threads: int, rounds: int) -> Measurement:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (work.batch, *network.graph.input_shape), dtype=np.uint8)
     labels = rng.integers(0, network.graph.classes, work.batch)
-    sides: dict[str, Callable[[int], None]] = {"rot180": _rot180_side(network, images, labels, work.training)}
+    sides: dict[str, Callable[[int], None]] = {"rot180": _rot180_side(network, images, labels, work.training, threads)}
     for layout in LAYOUTS:
         sides[f"PyTorch {layout}"] = _torch_side(network, images, labels, work.training, layout)
     repeats = {name: _calibrate(side) for name, side in sides.items()}
@@ -150,13 +150,14 @@ def _calibrate(side: Callable[[int], None]) -> int:
         repeats *= 2
 
 
-def _rot180_side(network: Network, images: Array, labels: Array, training: bool) -> Callable[[int], None]:
+def _rot180_side(network: Network, images: Array, labels: Array, training: bool, threads: int) -> Callable[[int], None]:
     batch = len(images)
     if not training:
+        frozen = network.frozen(threads)
 
         def infer(repeats: int) -> None:
             for _ in range(repeats):
-                network(images)
+                frozen(images)
 
         return infer
     program = network.program

@@ -29,7 +29,8 @@ def check_plan(plan: Plan) -> None:
         for other in buffers[index + 1 :]:
             if other.offset >= one.offset + one.size * plan.groups:
                 break
-            if any(one.halo) or any(other.halo) or not (one.dies < other.born or other.dies < one.born):
+            same_place = one.form == other.form and one.offset == other.offset
+            if one.meets(other) or ((any(one.halo) or any(other.halo)) and not same_place):
                 raise UnsoundPlanError(f"two values share memory from {other.offset} on while both are alive")
         if one.offset < 0 or one.offset + one.size * plan.groups > plan.arena:
             raise UnsoundPlanError(f"a value lies outside the arena of {plan.arena}")

@@ -88,6 +88,15 @@ class Buffer:
         """Floats for one group."""
         return self.channels * self.height * self.line
 
+    @property
+    def form(self) -> tuple[int, ...]:
+        """What decides where its halo lies."""
+        return self.size, self.channels, self.height, self.width, self.line, *self.halo
+
+    def meets(self, other: "Buffer") -> bool:
+        """Are both alive at some moment?"""
+        return self.born <= other.dies and other.born <= self.dies
+
     def maps(self) -> Maps:
         """As kernels see it."""
         plane = self.height * self.line
@@ -158,22 +167,29 @@ class Plan:
         return buffer
 
     def _place(self) -> None:
-        """Largest first, each at the lowest offset free while it lives. Memory with a halo is never shared."""
+        """Largest first, each at the lowest offset free while it lives.
+
+        Where a halo lies nothing else may ever be written: such memory is shared only with values of the same form.
+        """
         placed: list[Buffer] = []
         for buffer in sorted(self._buffers.values(), key=lambda each: -each.size):
-            end, size = 0, buffer.size * self.groups
-            rivals = [
-                each
-                for each in placed
-                if any(each.halo) or any(buffer.halo) or not (each.dies < buffer.born or buffer.dies < each.born)
-            ]
-            for other in sorted(rivals, key=lambda each: each.offset):
-                if end + size <= other.offset:
-                    break
-                end = max(end, other.offset + other.size * self.groups)
-            buffer.offset = end
+            taken = {each.offset for each in placed if each.meets(buffer)}
+            twins = [each for each in placed if any(buffer.halo) and each.form == buffer.form]
+            free = [each.offset for each in twins if each.offset not in taken]
+            buffer.offset = free[0] if free else self._gap(buffer, placed)
             placed.append(buffer)
-            self.arena = max(self.arena, end + size)
+            self.arena = max(self.arena, buffer.offset + buffer.size * self.groups)
+
+    def _gap(self, buffer: Buffer, placed: list[Buffer]) -> int:
+        """The lowest offset where the buffer meets nobody and touches no halo but its own."""
+        end = 0
+        for other in sorted(placed, key=lambda each: each.offset):
+            if not (other.meets(buffer) or any(other.halo) or any(buffer.halo)):
+                continue
+            if end + buffer.size * self.groups <= other.offset:
+                break
+            end = max(end, other.offset + other.size * self.groups)
+        return end
 
     # --- lowering ---------------------------------------------------------------------------------------------
 

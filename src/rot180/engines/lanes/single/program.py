@@ -16,7 +16,7 @@ from rot180.engines.lanes.single.runner import differ, run, tickets
 from rot180.graph import Graph
 from rot180.parameters import Layout
 
-WORTH_SHARING = 5_000_000  # multiply-adds of an image: with fewer, to wake a thread takes longer than it saves
+WORTH_SHARING = 50_000_000  # multiply-adds of an image: with fewer, threads wait for each other as long as they save
 
 
 class SingleProgram:

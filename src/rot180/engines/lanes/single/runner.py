@@ -1,7 +1,8 @@
 """The compiled runner: takes images through the table, one after the other, each row shared out among the threads.
 
-A row's units are handed out in shares, to whichever thread asks first: one that the operating system keeps from running
-holds up nobody, and who computes a unit does not change it. A row begins when all shares of the one before are done.
+A row's units are handed out in as many shares as there are threads, to whichever asks first: one that the operating
+system keeps from running holds up nobody, and who computes a unit does not change it. A row begins when all shares of
+the one before are done.
 """
 
 from rot180.arrays import Array
@@ -9,7 +10,6 @@ from rot180.engines.lanes.jit import atomic_add, atomic_load, call, entry, helpe
 from rot180.engines.lanes.simd import LANES, horizontal_sum, load, where, zeros
 
 SPINS = 1000  # some 50 microseconds; then the processor is offered to others
-SHARES = 4  # of a row, for each thread
 
 
 def tickets(images: int, rows: int) -> int:
@@ -47,7 +47,7 @@ def run(
                 call(table[k, 0], P, images[n], A, S[0], table[k, 1], 0, units)
                 continue
             wait_for(given, before)
-            shares = min(units, threads * SHARES)
+            shares = min(units, threads)
             before += shares
             share = atomic_add(given, 1 + n * (rows + 1) + k, 1)
             while share < shares:

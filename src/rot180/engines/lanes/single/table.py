@@ -32,7 +32,7 @@ def tile_for(pixels: int, filter_vectors: int) -> tuple[int, int]:
 
 TRANSFORM = 16  # multiply-adds that the transform of a tile takes as long as, for each tap and vector of channels
 CACHED = 2**18  # weights: up to so many stay in the nearer caches
-READ = {True: 3, False: 10}  # multiply-adds that a vector of weights takes to arrive, from the nearer caches or not
+READ = {True: 3, False: 15}  # multiply-adds that a vector of weights takes to arrive, from the nearer caches or not
 GAIN = 0.9  # of the direct kernels' work, at most: less gained would not be worth the rounding
 
 
