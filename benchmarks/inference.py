@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py [lenet-5 | resnet-18 ...] [--threads 2] [--rounds 7]
 
-Needs torch, onnx and onnxruntime. All sides run the same graph on the same parameters; their answers are compared first.
+Needs torch, onnx and onnxruntime. All sides run the same graph on the same parameters; their answers must agree.
 """
 
 import argparse

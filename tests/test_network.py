@@ -262,7 +262,7 @@ def test_names_of_classes():
 
 
 def test_unknown_engines_and_initialisers():
-    with pytest.raises(SettingError, match=r"^there is no engine 'abacus': choose one of lanes, lanes-precise, reference"):
+    with pytest.raises(SettingError, match=r"^there is no engine 'abacus': choose one of lanes, lanes-precise, ref"):
         Network(tiny().graph, engine="abacus")
     with pytest.raises(SettingError, match=r"^there is no initialiser 'zero': choose one of he, glorot, lecun, "):
         tiny(start="zero")

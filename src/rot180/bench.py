@@ -105,9 +105,9 @@ def measure(work: Work, threads: int, rounds: int) -> Measurement:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (work.batch, *network.graph.input_shape), dtype=np.uint8)
     labels = rng.integers(0, network.graph.classes, work.batch)
-    sides: dict[str, Callable[[int], None]] = {"rot180": _rot180_side(network, images, labels, work.training, threads)}
+    sides: dict[str, Callable[[int], None]] = {"rot180": rot180_side(network, images, labels, work.training, threads)}
     for layout in LAYOUTS:
-        sides[f"PyTorch {layout}"] = _torch_side(network, images, labels, work.training, layout)
+        sides[f"PyTorch {layout}"] = torch_side(network, images, labels, work.training, layout)
     repeats = {name: _calibrate(side) for name, side in sides.items()}
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -150,7 +150,8 @@ def _calibrate(side: Callable[[int], None]) -> int:
         repeats *= 2
 
 
-def _rot180_side(network: Network, images: Array, labels: Array, training: bool, threads: int) -> Callable[[int], None]:
+def rot180_side(network: Network, images: Array, labels: Array, training: bool, threads: int) -> Callable[[int], None]:
+    """A function that makes rot180 do the work so many times."""
     batch = len(images)
     if not training:
         frozen = network.frozen(threads)
@@ -173,7 +174,8 @@ def _rot180_side(network: Network, images: Array, labels: Array, training: bool,
     return train
 
 
-def _torch_side(network: Network, images: Array, labels: Array, training: bool, layout: str) -> Callable[[int], None]:
+def torch_side(network: Network, images: Array, labels: Array, training: bool, layout: str) -> Callable[[int], None]:
+    """A function that makes PyTorch do the work so many times, in one of LAYOUTS."""
     torch = _torch()
     form = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     twin = TorchTwin(network, form)
