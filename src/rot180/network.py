@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from rot180 import engines
 from rot180.arrays import Array, Shape, text
 from rot180.chance import LARGEST_SEED, Training
 from rot180.data.dataset import Dataset
-from rot180.engines import DEFAULT_ENGINE, Gradients, Values
+from rot180.engines import DEFAULT_ENGINE, Explains, Gradients, Values
 from rot180.errors import DataError, ModelFileError, SettingError, ShapeError
 from rot180.files import replace_file
 from rot180.graph import Graph
@@ -114,6 +114,15 @@ class Network:
         images = self._images(images)
         labels = self._labels(np.atleast_1d(np.asarray(labels)), len(images))
         return self.program.values(images, labels, self.parameters, self.statistics, training)
+
+    def explain(self, batch: int = 64) -> list[Any]:
+        """Which kernels train batches of this size, for each pass of each node, and why: a list of tuples with names.
+
+        Raises SettingError for the reference engine, which has nothing to choose.
+        """
+        if not isinstance(self.program, Explains):
+            raise SettingError(f"the engine {self.engine_name!r} runs the layers as they stand: nothing to explain")
+        return self.program.explain(batch)[0]
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
         """Error, loss and confusion on a data set."""

@@ -190,3 +190,15 @@ def test_global_pooling_of_a_bare_convolution():
     images = DIGITS.images[:5].astype(np.float32)
     operands = (images, DIGITS.labels[:5], network.parameters, network.statistics)
     assert first_difference(network.program, *operands) is None
+
+
+def test_a_network_explains_what_runs_and_why():
+    uses = Network(models.resnet_small(20)).explain(batch=32)
+    found = {(use.node, str(use.in_pass)): use for use in uses}
+    inner = found["stage2_2.sum.conv1", "forward"]
+    assert inner.kernels[0].startswith("winograd")
+    assert "1 of 4 multiplications" in inner.reason
+    assert found["stem.conv", "forward"].kernels[0].startswith("convolution_forward")
+    assert {node for node, _ in found} >= {"stem.norm", "pool", "scores", "loss"}
+    with pytest.raises(SettingError, match=r"the engine 'reference' runs the layers as they stand"):
+        Network(models.lenet5(), engine="reference").explain()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from rot180.engines.engine import Batches, Engine, Gradients, Program, Results, Trains, Values
+from rot180.engines.engine import Batches, Engine, Explains, Gradients, Program, Results, Trains, Values
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
 
@@ -12,6 +12,7 @@ __all__ = [
     "ENGINES",
     "Batches",
     "Engine",
+    "Explains",
     "Gradients",
     "Program",
     "Results",

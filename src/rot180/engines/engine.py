@@ -4,7 +4,7 @@ The protocol speaks of flat vectors and NCHW arrays only; how a program lays its
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rot180.arrays import Array
 from rot180.chance import Training
@@ -94,6 +94,15 @@ class Trains(Protocol):
         decayed: Array,
     ) -> Results:
         """Make the updates; parameters, statistics and the optimiser's memory are written over."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A program that can say how it computes."""
+
+    def explain(self, batch: int) -> tuple[list[Any], list[Any]]:
+        """How batches of this size are trained: each pass's kernels, and why; and each value's place in memory."""
         ...
 
 
