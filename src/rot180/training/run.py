@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from rot180.chance import Training
 from rot180.data.dataset import Dataset, Sets
 from rot180.errors import DivergenceError, RunError
 from rot180.files import UNFINISHED, replace_file
 from rot180.graph import Graph
-from rot180.network import Evaluation, Network
+from rot180.network import EVALUATION_BATCH, Evaluation, Network
 from rot180.training.checkpoint import load_checkpoint, save_checkpoint
 from rot180.training.loop import Step, Trainer
 from rot180.training.recipe import Recipe
@@ -109,7 +110,7 @@ class Run:
         )
         self.trainer = Trainer(self.network, train, settings.recipe)
         self.seconds = 0.0
-        """Time spent on updates and validation, over all resumptions."""
+        """Time spent on updates and validation, over all resumptions; compiling kernels is not counted."""
         self._log_length = 0
         self._stop = False
         if not resume:
@@ -143,6 +144,7 @@ class Run:
         self._stop = True
 
     def __iter__(self) -> Iterator[Step]:
+        self._warm_up()
         began = saved = time.monotonic()
         before = self.seconds
         for step in self.trainer:
@@ -157,6 +159,14 @@ class Run:
             if self._stop:  # asked for during the update, or by whoever took the step
                 self.save()
                 return
+
+    def _warm_up(self) -> None:
+        """Have the engine compile what it will need, before the clock starts; the numbers are thrown away."""
+        recipe = self.settings.recipe
+        few = self.trainer.data.take(slice(recipe.batch if recipe.mode == "mini-batch" else 1))
+        with np.errstate(all="ignore"):
+            self.network.loss_and_gradients(few.images, few.labels, Training())
+            self.network.evaluate(self.trainer.data.take(slice(EVALUATION_BATCH)))
 
     def save(self) -> None:
         """Write the checkpoint."""
