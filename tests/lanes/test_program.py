@@ -1,5 +1,8 @@
 """The lanes engine as a whole: training in compiled code is training, on any number of threads, interrupted or not."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -202,3 +205,32 @@ def test_a_network_explains_what_runs_and_why():
     assert {node for node, _ in found} >= {"stem.norm", "pool", "scores", "loss"}
     with pytest.raises(SettingError, match=r"the engine 'reference' runs the layers as they stand"):
         Network(models.lenet5(), engine="reference").explain()
+
+
+COUNT_OTHERS = """
+import subprocess
+started = []
+class Counted(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        started.append(arguments)
+        super().__init__(*arguments, **options)
+subprocess.Popen = Counted
+import numpy as np
+from rot180 import models
+from rot180.network import Network
+network = Network(models.lenet5())
+images = np.zeros((20, 1, 28, 28), np.float32)
+for _ in range(2):  # two plans, each of which has kernels to compile
+    network.loss_and_gradients(images, np.zeros(20, np.int64))
+    network(images)
+print(len(started))
+"""
+
+
+def test_the_first_start_asks_one_other_process_and_later_ones_none(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    wanted = 1 if len(os.sched_getaffinity(0)) > 1 else 0
+    for expected in (wanted, 0):
+        command = [sys.executable, "-c", COUNT_OTHERS]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+        assert int(done.stdout) == expected

@@ -164,7 +164,7 @@ class LanesProgram:
 
     # --- running ----------------------------------------------------------------------------------------------
 
-    def prepare(self, mode: "Mode", images: int) -> Prepared:
+    def prepare(self, mode: Mode, images: int) -> Prepared:
         """The plan for so many images at a time, with its memory; made once."""
         layer_by_layer = mode.training and self._needs_all_groups
         groups = -(-images // LANES) if layer_by_layer else 1
@@ -234,6 +234,7 @@ class LanesProgram:
         return prepared.P[self.parameters.size : self.parameters.size + self.statistics.size]
 
     def gradients(self, prepared: Prepared, batch: int) -> Array:
+        """Zeros for the gradient: a row for each slot of a batch of this size."""
         slots = min(SLOTS, -(-batch // LANES)) if prepared.tables.depth_first else 1
         return rows(slots, self.parameters.size if prepared.plan.backward else 1)
 

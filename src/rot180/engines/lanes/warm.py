@@ -6,7 +6,6 @@ nothing has been compiled yet on this machine. Should it fail, the first one sim
 """
 
 import atexit
-import functools
 import json
 import os
 import subprocess
@@ -23,21 +22,11 @@ from rot180.graph import Graph
 from rot180.parameters import Layout
 
 
-@functools.cache
-def nothing_is_compiled() -> bool:
-    """Was the cache empty when this process first asked?"""
-    return not any(cache_folder().iterdir())
-
-
 def compile_beside(plan: Plan) -> None:
     """Where nothing is compiled yet and there is a second processor, have another process compile the plan's end."""
-    if os.environ.get("ROT180_WARM") or not nothing_is_compiled() or len(os.sched_getaffinity(0)) < 2:
+    if os.environ.get("ROT180_WARM") or any(cache_folder().iterdir()) or len(os.sched_getaffinity(0)) < 2:
         return
-    _start(json.dumps([plan.graph.to_json(), plan.backward, plan.training, plan.groups, plan.threads, plan.precise]))
-
-
-@functools.cache
-def _start(order: str) -> None:
+    order = json.dumps([plan.graph.to_json(), plan.backward, plan.training, plan.groups, plan.threads, plan.precise])
     command = [sys.executable, "-m", "rot180.engines.lanes.warm"]
     environment = {**os.environ, "ROT180_WARM": "1"}
     silent = subprocess.DEVNULL
