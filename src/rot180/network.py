@@ -18,7 +18,7 @@ from rot180.files import replace_file
 from rot180.graph import Graph
 from rot180.parameters import Initializer, Layout, initial_vector, initializer
 
-EVALUATION_BATCH = 250
+EVALUATION_BATCH = 250  # images at a time, at most
 FORMAT = "rot180 network 1"
 
 
@@ -131,8 +131,9 @@ class Network:
             raise DataError(f"{dataset.name}: there are no images to evaluate")
         confusion = np.zeros((self.graph.classes, self.graph.classes), np.int64)
         loss = 0.0
-        for first in range(0, len(dataset), EVALUATION_BATCH):
-            batch = slice(first, first + EVALUATION_BATCH)
+        parts = -(-len(dataset) // EVALUATION_BATCH)  # about equal: a few left over would need kernels of their own
+        for part in range(parts):
+            batch = slice(len(dataset) * part // parts, len(dataset) * (part + 1) // parts)
             scores, labels = self(dataset.images[batch]), dataset.labels[batch]
             loss += float(self.graph.loss.forward((scores, labels), {})[0]) * len(labels)
             np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
