@@ -317,7 +317,7 @@ def test_training_says_the_result_and_where_it_is(small):
 def test_every_choice_reaches_the_recipe(tmp_path, idx, capsys):
     options = (
         "--images 60 --epochs 2 --seed 7 --mode whole-batch --batch 9 --learning-rate 0.25 --schedule steps "
-        "--momentum 0.5 --weight-decay 0 --shift 0 --validation 0.5 --initializer lecun --network lenet-sigmoid"
+        "--momentum 0.5 --weight-decay 0 --shift 0 --flip --validation 0.5 --initializer lecun --network lenet-sigmoid"
     )
     assert main(["train", str(idx), "--out", str(tmp_path / "r"), *options.split(), *REFERENCE, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
@@ -328,8 +328,9 @@ def test_every_choice_reaches_the_recipe(tmp_path, idx, capsys):
     recipe = stored["recipe"]
     assert recipe["optimizer"] == {"name": "SGD", "momentum": 0.5, "nesterov": True, "weight_decay": 0}
     assert recipe["schedule"] == {"name": "steps", "factor": 0.1, "at": [0.5, 0.75]}
-    expected = {"seed": 7, "mode": "whole-batch", "batch": 9, "learning_rate": 0.25, "shift": 0, "validation": 0.5}
+    expected = {"seed": 7, "mode": "whole-batch", "batch": 9, "learning_rate": 0.25, "validation": 0.5}
     assert {name: recipe[name] for name in expected} == expected
+    assert recipe["augmentation"] == {"shift": 0, "flip": True}
 
 
 def test_without_out_runs_are_numbered(tmp_path, idx, capsys, monkeypatch):

@@ -337,11 +337,70 @@ def test_a_damaged_file_in_a_folder_is_named(tmp_path):
         load_idx_folder(tmp_path)
 
 
+# --- CIFAR-10 ----------------------------------------------------------------------------------------------------
+
+RECORDS = np.random.default_rng(3).integers(0, 256, (7, 3073), np.uint8)
+RECORDS[:, 0] = [3, 0, 9, 1, 1, 8, 2]
+
+
+def cifar_folder(folder, **changes):
+    """Two training files of three and two records, a test file of two; some other than they should be, or missing."""
+    files = {"data_batch_1": RECORDS[:3], "data_batch_2": RECORDS[3:5], "test_batch": RECORDS[5:], **changes}
+    for name, records in files.items():
+        if records is not None:
+            (folder / f"{name}.bin").write_bytes(records if isinstance(records, bytes) else records.tobytes())
+    return folder
+
+
+def test_a_cifar_folder(tmp_path):
+    train, test = data.load(cifar_folder(tmp_path))
+    np.testing.assert_array_equal(train.labels, [3, 0, 9, 1, 1])
+    np.testing.assert_array_equal(test.labels, [8, 2])
+    assert train.images.shape == (5, 3, 32, 32)
+    assert train.images.dtype == np.uint8
+    assert train.images[4, 0, 0, 1] == RECORDS[4, 1 + 1]  # red, then green, then blue, row by row
+    assert train.images[4, 1, 0, 0] == RECORDS[4, 1 + 1024]
+    assert train.images[4, 2, 31, 30] == RECORDS[4, 1 + 2 * 1024 + 31 * 32 + 30]
+    assert train.class_names[3] == test.class_names[3] == "cat"
+    assert (train.name, test.name) == (f"{tmp_path.name}/train", f"{tmp_path.name}/test")
+
+
+def test_cifar_class_names_come_from_their_file(tmp_path):
+    (tmp_path / "batches.meta.txt").write_text("a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n")
+    assert data.load(cifar_folder(tmp_path)).train.class_names == tuple("abcdefghij")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"test_batch": None}, "test_batch.bin: cannot be read (No such file or directory)"),
+        ({"data_batch_2": b""}, "data_batch_2.bin: has 0 bytes, not a multiple of a record's 3,073; get it again"),
+        ({"data_batch_2": b"x" * 3072}, "data_batch_2.bin: has 3,072 bytes, not a multiple of a record's 3,073; get"),
+        ({"data_batch_1": b"\n" * 6146}, "data_batch_1.bin: record 0 has label 10, but there are 10 classes; is this"),
+    ],
+)
+def test_cifar_folders_that_will_not_do(tmp_path, changes, text):
+    cifar_folder(tmp_path, **changes)
+    with pytest.raises(DataError, match=f"^{re.escape(f'{tmp_path}/{text}')}"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [(b"cat dog", "has 2 class names, not 10"), (b"\xff", "cannot be read ('utf-8' codec can't decode byte 0xff")],
+)
+def test_cifar_class_names_that_will_not_do(tmp_path, content, text):
+    (cifar_folder(tmp_path) / "batches.meta.txt").write_bytes(content)
+    with pytest.raises(DataError, match=f"^{re.escape(f'{tmp_path}/batches.meta.txt: {text}')}"):
+        data.load(tmp_path)
+
+
 # --- the word a person types -------------------------------------------------------------------------------------
 
 WHAT = (
     ": give the word mnist, or a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, "
-    "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (plain or .gz)"
+    "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (plain or .gz), or with CIFAR-10's data_batch_1.bin to "
+    "data_batch_5.bin and test_batch.bin"
 )
 
 
@@ -353,7 +412,7 @@ def test_the_word_mnist(digits):
 def test_what_cannot_be_loaded(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
-    for name, what in (("none", "does not exist"), ("file", "is a file"), ("empty", "holds no IDX files")):
+    for name, what in (("none", "does not exist"), ("file", "is a file"), ("empty", "holds no data set")):
         with pytest.raises(DataError, match=f"^{re.escape(f'{tmp_path}/{name} {what}{WHAT}')}$"):
             data.load(tmp_path / name)
     with pytest.raises(DataError, match=f"^{re.escape(f'minst does not exist{WHAT}')}$"):

@@ -19,7 +19,7 @@ MAY_IMPORT = {  # a room, and the rooms below it; what a room imports of itself 
     "summary": {"graph", "layers"},
     "models": {"graph", "layers", "parameters"},
     "interchange": {"graph", "layers", "parameters"},
-    "engines": {"graph", "layers", "parameters", "optimizers"},
+    "engines": {"graph", "layers", "parameters", "optimizers", "data"},
     "network": {"engines", "graph", "layers", "parameters", "data", "interchange"},
     "gradient_check": {"network", "engines", "graph", "layers", "parameters"},
     "explain": {"network", "engines", "graph", "layers", "parameters", "data", "summary"},

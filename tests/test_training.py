@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rot180 import Network, Recipe, models, sequence, train
-from rot180.data import Dataset, shifted, split
+from rot180.data import Augmentation, Dataset, split
 from rot180.errors import DataError, DivergenceError, RunError, SettingError
 from rot180.layers import (
     BatchNormalization,
@@ -27,13 +27,14 @@ from rot180.training.checkpoint import load_checkpoint, save_checkpoint
 from rot180.training.loop import Position
 from rot180.training.recipe import MODES
 
+NONE = Augmentation()
 PLAIN = Recipe(
     epochs=2,
     batch=4,
     learning_rate=0.1,
     optimizer=SGD(momentum=0, weight_decay=0),
     schedule=Constant(),
-    shift=0,
+    augmentation=NONE,
     validation=0,
 )
 
@@ -155,7 +156,7 @@ def test_weight_decay_pulls_weights_only(monkeypatch):
         (lambda: Recipe(epochs=0), "epochs is 0: choose a whole number of at least 1"),
         (lambda: Recipe(epochs=2.0), "epochs is 2.0: choose a whole number of at least 1"),
         (lambda: Recipe(batch=True), "batch is True: choose a whole number of at least 1"),
-        (lambda: Recipe(shift=-1), "shift is -1: choose a whole number of at least 0"),
+        (lambda: Augmentation(shift=-1), "shift is -1: choose a whole number of at least 0"),
         (lambda: Recipe(seed=-1), "seed is -1: choose a whole number of at least 0"),
         (lambda: Recipe(seed=2**63), "seed is 9223372036854775808: choose a whole number of at most 92233720368547758"),
         (lambda: Recipe(sample_updates=0), "sample_updates is 0: choose a whole number of at least 1"),
@@ -307,7 +308,14 @@ def test_every_mode_learns(mode):
 # --- the stream --------------------------------------------------------------------------------------------------
 
 VARIED = Recipe(
-    epochs=3, batch=4, learning_rate=0.1, shift=1, validation=0.2, seed=7, sample_loss=0.7, sample_updates=3
+    epochs=3,
+    batch=4,
+    learning_rate=0.1,
+    augmentation=Augmentation(shift=1, flip=True),
+    validation=0.2,
+    seed=7,
+    sample_loss=0.7,
+    sample_updates=3,
 )
 
 
@@ -351,7 +359,7 @@ def test_validation_after_each_epoch():
 
 
 def test_held_out_images_are_never_learned_from(watched):
-    trainer = Trainer(small(), blobs(30), replace(VARIED, shift=0))
+    trainer = Trainer(small(), blobs(30), replace(VARIED, augmentation=NONE))
     held = set(trainer.validation.images[:, 0, 0, 0].astype(int))
     list(trainer)
     learned = {number for numbers, _ in watched for number in numbers}
@@ -486,7 +494,19 @@ def test_a_checkpoint_cut_off_or_flipped_is_refused_or_whole(tmp_path):
     [
         Recipe(),
         PLAIN,
-        Recipe(3, "whole-batch", 5, 0.25, SGD(0.5, False, 0.25), Steps(0.5, (0.25, 0.5)), 2, 0.125, 2**63 - 1, 0.5, 7),
+        Recipe(
+            3,
+            "whole-batch",
+            5,
+            0.25,
+            SGD(0.5, False, 0.25),
+            Steps(0.5, (0.25, 0.5)),
+            VARIED.augmentation,
+            0.125,
+            2**63 - 1,
+            0.5,
+            7,
+        ),
         Recipe(schedule=Exponential(0.5)),
         Recipe(schedule=Cosine(0.25)),
     ],
@@ -620,43 +640,5 @@ def test_no_images_are_refused():
 
 def test_a_shift_out_of_the_picture_is_refused():
     with pytest.raises(SettingError, match=r"^shift is 4: images of 4x4 would be moved out of sight$"):
-        Trainer(small(), blobs(), replace(PLAIN, shift=4))
-    list(train(small(), blobs(), replace(PLAIN, shift=3, epochs=1)))
-
-
-# --- shifts ------------------------------------------------------------------------------------------------------
-
-
-def test_shifted_moves_zeros_in():
-    image = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
-    padded = np.pad(image[0, 0], 1)
-    possible = [padded[i : i + 3, j : j + 3] for i in range(3) for j in range(3)]
-    indices = np.arange(9000)
-    moved = shifted(np.repeat(image, 9000, axis=0), 1, 3, 0, indices)
-    assert moved.shape == (9000, 1, 3, 3)
-    assert moved.dtype == np.uint8
-    counts = [(moved[:, 0] == each).all(axis=(1, 2)).sum() for each in possible]
-    assert sum(counts) == 9000  # each is one of the nine
-    assert all(abs(count - 1000) < 5 * math.sqrt(9000 * 1 / 9 * 8 / 9) for count in counts)  # five deviations
-
-
-def test_a_shift_belongs_to_seed_epoch_and_image_not_to_the_batch():
-    images = np.random.default_rng(1).integers(1, 256, (50, 2, 5, 6))
-    indices = np.arange(100, 150)
-    whole = shifted(images, 2, 3, 1, indices)
-    some = np.array([41, 3, 3, 20])
-    np.testing.assert_array_equal(shifted(images[some], 2, 3, 1, indices[some]), whole[some])
-    assert (shifted(images, 2, 4, 1, indices) != whole).any()
-    assert (shifted(images, 2, 3, 2, indices) != whole).any()
-    assert (shifted(images, 2, 3, 1, indices + 1) != whole).any()
-
-
-def test_all_channels_of_an_image_move_together():
-    images = np.random.default_rng(1).integers(1, 256, (20, 1, 5, 5))
-    moved = shifted(np.concatenate([images, images], axis=1), 2, 1, 1, np.arange(20))
-    np.testing.assert_array_equal(moved[:, 0], moved[:, 1])
-
-
-def test_no_shift_changes_nothing():
-    images = np.random.default_rng(1).integers(1, 256, (5, 1, 4, 4))
-    np.testing.assert_array_equal(shifted(images, 0, 1, 1, np.arange(5)), images)
+        Trainer(small(), blobs(), replace(PLAIN, augmentation=Augmentation(shift=4)))
+    list(train(small(), blobs(), replace(PLAIN, augmentation=Augmentation(shift=3), epochs=1)))

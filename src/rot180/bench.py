@@ -15,6 +15,7 @@ import numpy as np
 
 from rot180 import models
 from rot180.arrays import Array, pair
+from rot180.data.augmentation import AS_THEY_ARE
 from rot180.engines import Batches, Trains
 from rot180.errors import Rot180Error, SettingError
 from rot180.graph import IMAGE, LABEL, Graph, sequence
@@ -168,7 +169,7 @@ def rot180_side(network: Network, images: Array, labels: Array, training: bool, 
 
     def train(repeats: int) -> None:
         order, rates = np.tile(np.arange(batch), repeats), np.full(repeats, LEARNING_RATE)
-        batches = Batches(images, labels, order, batch, shift=0, seed=1, epoch=0, step=0, rates=rates)
+        batches = Batches(images, labels, order, batch, AS_THEY_ARE, seed=1, epoch=0, step=0, rates=rates)
         program.train(batches, SGD(), network.parameters, network.statistics, memory, mask)
 
     return train

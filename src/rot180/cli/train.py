@@ -1,11 +1,13 @@
-"""train a network: on the embedded MNIST, or on IDX files
+"""train a network: on the embedded MNIST, on IDX files or on CIFAR-10
 
 Everything the run leaves lies in one folder: the trained weights, the results, the log, and a checkpoint from which
 --resume goes on after an interruption, a crash or a power cut, to the same bits.
 
   rot180 train                                   LeNet-5 on MNIST, a few minutes
   rot180 train --epochs 2 --seed 7 --out runs/quick
-  rot180 train FOLDER                            FOLDER holds train-images-idx3-ubyte[.gz] and the three others
+  rot180 train FOLDER                            FOLDER holds train-images-idx3-ubyte[.gz] and the three others,
+                                                 or data_batch_1.bin to data_batch_5.bin and test_batch.bin
+  rot180 train cifar-10-batches-bin --network resnet-20 --flip --shift 4 --epochs 60
   rot180 train --resume runs/quick
 """
 
@@ -18,7 +20,9 @@ from types import FrameType
 from typing import Any
 
 from rot180 import models
+from rot180.arrays import text
 from rot180.cli.output import percent, print_json
+from rot180.data.dataset import Dataset
 from rot180.engines import DEFAULT_ENGINE, ENGINES
 from rot180.errors import DataError, SettingError
 from rot180.optimizers import SGD
@@ -29,6 +33,7 @@ from rot180.training.schedules import SCHEDULES
 
 RUNS = Path("runs")
 STOPPED = 130
+NETWORK_FOR = {(1, 28, 28): "lenet-5", (3, 32, 32): "resnet-20"}  # (C, H, W) of an image
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recipe = Recipe()
     sgd = SGD()
     parser.add_argument(
-        "data", nargs="?", metavar="DATA", help="mnist (the default, embedded) or a folder of IDX files"
+        "data", nargs="?", metavar="DATA", help="mnist (the default, embedded) or a folder of IDX or CIFAR-10 files"
     )
-    parser.add_argument("--network", choices=models.MODELS, help="the network (default: lenet-5)")
+    parser.add_argument("--network", choices=models.MODELS, help="the network (default: what suits the images)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: a new one under runs/)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
     parser.add_argument("--epochs", type=int, metavar="N", help=f"times through the images (default: {recipe.epochs})")
@@ -52,8 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--momentum", type=float, metavar="X", help=f"(default: {sgd.momentum})")
     parser.add_argument("--weight-decay", type=float, metavar="X", help=f"(default: {sgd.weight_decay})")
     parser.add_argument(
-        "--shift", type=int, metavar="N", help=f"move images by up to N pixels (default: {recipe.shift})"
+        "--shift", type=int, metavar="N", help=f"move images by up to N pixels (default: {recipe.augmentation.shift})"
     )
+    parser.add_argument("--flip", action="store_true", default=None, help="mirror half of the images, left for right")
     parser.add_argument("--validation", type=float, metavar="X", help="share of images held out (default: 1/12)")
     parser.add_argument("--initializer", choices=INITIALIZERS, help="how weights start (default: he)")
     parser.add_argument("--images", type=int, metavar="N", help="learn from the first N images only")
@@ -90,7 +96,7 @@ def _new(arguments: argparse.Namespace) -> Run:
 
     source = arguments.data or "mnist"
     sets = data.load(source)
-    network = arguments.network or "lenet-5"
+    network = arguments.network or _network_for(sets.train)
     graph = models.build(network, len(sets.train.class_names))
     if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
         raise SettingError(f"--images is {arguments.images}: choose from 1 to {len(sets.train)}")
@@ -109,6 +115,12 @@ def _new(arguments: argparse.Namespace) -> Run:
         sets,
         threads=arguments.threads,
     )
+
+
+def _network_for(dataset: Dataset) -> str:
+    if dataset.shape not in NETWORK_FOR:
+        raise SettingError(f"{dataset.name}: images are {text(dataset.shape)}; choose a --network that takes them")
+    return NETWORK_FOR[dataset.shape]
 
 
 def _resumed(arguments: argparse.Namespace) -> Run:
@@ -136,9 +148,11 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         values = {field: getattr(arguments, argument) for field, argument in names.items()}
         return {field: value for field, value in values.items() if value is not None}
 
-    simple = ("epochs", "seed", "mode", "batch", "learning_rate", "shift", "validation")
+    simple = ("epochs", "seed", "mode", "batch", "learning_rate", "validation")
     recipe = Recipe(
-        optimizer=SGD(**given(momentum="momentum", weight_decay="weight_decay")), **given(**{n: n for n in simple})
+        augmentation=replace(Recipe().augmentation, **given(shift="shift", flip="flip")),
+        optimizer=SGD(**given(momentum="momentum", weight_decay="weight_decay")),
+        **given(**{n: n for n in simple}),
     )
     return replace(recipe, schedule=SCHEDULES[arguments.schedule]()) if arguments.schedule else recipe
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rot180.arrays import Array
 from rot180.chance import Training
+from rot180.data.augmentation import Augmentation
 from rot180.graph import Graph
 from rot180.optimizers import Optimizer
 from rot180.parameters import Layout
@@ -38,7 +39,7 @@ class Batches(NamedTuple):
     labels: Array  # (n,)
     order: Array  # (m,): which image is taken when
     batch: int  # images an update; the last one takes what is left
-    shift: int  # images are moved by up to so many pixels, as data.augmentation.shifted does
+    augmentation: Augmentation  # of each image, by its index
     seed: int
     epoch: int
     step: int  # the first update's number

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from rot180.arrays import Array, text
+from rot180.arrays import Array
 from rot180.chance import Training, Use, permutation
-from rot180.data.augmentation import shifted
 from rot180.data.dataset import Dataset, split
 from rot180.engines import Batches, Gradients, Trains
-from rot180.errors import DataError, DivergenceError, SettingError
+from rot180.errors import DataError, DivergenceError
 from rot180.network import Evaluation, Network
 from rot180.parameters import decayed
 from rot180.training.recipe import Recipe
@@ -83,10 +82,7 @@ class Trainer:
             self.data, self.validation = split(self.data, [1 - held_out, held_out], self.recipe.seed)
         if not len(self.data):
             raise DataError(f"{self.data.name}: there are no images to train on")
-        if self.recipe.shift >= max(self.data.shape[1:]):
-            raise SettingError(
-                f"shift is {self.recipe.shift}: images of {text(self.data.shape[1:])} would be moved out of sight"
-            )
+        self.recipe.augmentation.check_fits(self.data.shape)
         self.memory = np.zeros((self.recipe.optimizer.slots, self.network.layout.size), self.network.dtype)
         self._decayed = decayed(self.network.graph, self.network.layout)
         self._updates_at_once = 1
@@ -156,7 +152,7 @@ class Trainer:
                 labels=self.data.labels,
                 order=indices,
                 batch=batch,
-                shift=self.recipe.shift,
+                augmentation=self.recipe.augmentation,
                 seed=self.recipe.seed,
                 epoch=at.epoch,
                 step=at.step,
@@ -234,10 +230,8 @@ class Trainer:
         )
 
     def _images(self, indices: Array) -> Array:
-        images = self.data.images[indices]
-        if self.recipe.shift:
-            images = shifted(images, self.recipe.shift, self.recipe.seed, self.position.epoch, indices)
-        return images
+        recipe = self.recipe
+        return recipe.augmentation.apply(self.data.images[indices], recipe.seed, self.position.epoch, indices)
 
     def _check_finite(self, gradients: Gradients, indices: Array) -> None:
         if np.isfinite(gradients.loss) and np.isfinite(gradients.vector).all():

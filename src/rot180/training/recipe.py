@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from rot180.chance import LARGEST_SEED
+from rot180.data.augmentation import Augmentation
 from rot180.errors import RunError, SettingError
 from rot180.optimizers import OPTIMIZERS, SGD, Optimizer
 from rot180.training.schedules import SCHEDULES, Cosine, Schedule
@@ -21,9 +22,9 @@ class Recipe:
         whole-batch        after all images: BT
         sample-by-sample   after each image, again and again until its loss is below `sample_loss` or it had
                            `sample_updates`, then the next image: EET
-    shift: move each training image by up to so many pixels, afresh every epoch.
+    augmentation: how each training image is varied, afresh every epoch.
     validation: the share of the training images held out to measure on, drawn class by class.
-    seed: of every chance: order, shifts, dropout, the split.
+    seed: of every chance: order, augmentation, dropout, the split.
     Raises SettingError for a value that cannot work.
     """
 
@@ -33,7 +34,7 @@ class Recipe:
     learning_rate: float = 0.05
     optimizer: Optimizer = field(default_factory=SGD)
     schedule: Schedule = field(default_factory=Cosine)
-    shift: int = 1
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(shift=1))
     validation: float = 1 / 12
     seed: int = 1
     sample_loss: float = 0.1
@@ -42,10 +43,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise SettingError(f"there is no training mode {self.mode!r}: choose one of {', '.join(MODES)}")
-        for name, least in (("epochs", 1), ("batch", 1), ("shift", 0), ("seed", 0), ("sample_updates", 1)):
+        for name, least in (("epochs", 1), ("batch", 1), ("seed", 0), ("sample_updates", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SettingError(f"{name} is {value!r}: choose a whole number of at least {least}")
+        if not isinstance(self.augmentation, Augmentation):
+            raise SettingError(f"augmentation is {self.augmentation!r}: give an Augmentation")
         if self.seed > LARGEST_SEED:
             raise SettingError(f"seed is {self.seed}: choose a whole number of at most {LARGEST_SEED}")
         if not 0 < self.learning_rate < float("inf"):
@@ -60,6 +63,7 @@ class Recipe:
         stored = {each.name: getattr(self, each.name) for each in fields(self)}
         for part in ("optimizer", "schedule"):
             stored[part] = {"name": _name_of(stored[part]), **asdict(stored[part])}
+        stored["augmentation"] = asdict(self.augmentation)
         return stored
 
     @classmethod
@@ -71,6 +75,7 @@ class Recipe:
                 settings = dict(values[part])
                 kind: Any = known[settings.pop("name")]
                 values[part] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+            values["augmentation"] = Augmentation(**values["augmentation"])
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"the stored recipe is damaged ({error!r})") from error

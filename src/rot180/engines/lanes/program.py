@@ -10,6 +10,7 @@ import numpy as np
 
 from rot180.arrays import Array
 from rot180.chance import Training
+from rot180.data.augmentation import AS_THEY_ARE, Augmentation
 from rot180.engines.engine import Batches, Gradients, Results, Values
 from rot180.engines.lanes import kernels  # noqa: F401 - registers the lowerings
 from rot180.engines.lanes.check import check_plan
@@ -134,7 +135,7 @@ class LanesProgram:
             source = _source(
                 prepared.plan,
                 *(batches.images, batches.labels, batches.order, batches.seed, batches.step + number),
-                shift=batches.shift,
+                augmentation=batches.augmentation,
                 epoch=batches.epoch,
             )
             updates = Updates(
@@ -337,7 +338,7 @@ def _source(
     seed: int,
     step: int,
     first_image: int = 0,
-    shift: int = 0,
+    augmentation: Augmentation = AS_THEY_ARE,
     epoch: int = 0,
 ) -> Images:
     """Images for the runner: bytes as they are, other numbers as float32."""
@@ -350,7 +351,8 @@ def _source(
         order=np.ascontiguousarray(order, np.int64),
         low=float(pixels.low),
         scale=float(pixels.high - pixels.low) / 255,
-        shift=shift,
+        shift=augmentation.shift,
+        flip=int(augmentation.flip),
         seed=seed,
         epoch=epoch,
         step=step,

@@ -17,12 +17,14 @@ import numpy as np
 
 from rot180.arrays import Array
 from rot180.chance import Use
+from rot180.data.augmentation import COLUMN_WORD, FLIP_WORD, ROW_WORD
 from rot180.engines.lanes.chance import GAMMA, SIXTEEN_BITS, extend, mix
 from rot180.engines.lanes.jit import barrier, call, entry, helper
 from rot180.engines.lanes.layout import Maps, at, of_group
 from rot180.engines.lanes.simd import LANES, broadcast, fma, load, store, zeros
 
 AUGMENTATION, LAYER = int(Use.AUGMENTATION), int(Use.LAYER)
+ROW_COUNT, COLUMN_COUNT, FLIP_COUNT = ROW_WORD + 1, COLUMN_WORD + 1, FLIP_WORD + 1  # SplitMix64 counts from 1
 
 
 class Images(NamedTuple):
@@ -34,7 +36,8 @@ class Images(NamedTuple):
     order: Array  # int64: which image is taken when
     low: float  # a pixel v becomes low + v · scale
     scale: float
-    shift: int  # move by up to so many pixels, as data.augmentation.shifted does
+    shift: int  # how images are varied, as data.augmentation.Augmentation does
+    flip: int
     seed: int
     epoch: int
     step: int  # the first update's number, for layers that need chance
@@ -112,11 +115,13 @@ def read_group(
         A[label + 6 * LANES + n] = float(images.first_image + position + n)
         down: Any = np.int64(0)
         right: Any = np.int64(0)
-        if images.shift > 0 and exists:
+        mirrored = False
+        if exists and (images.shift > 0 or images.flip):
             state = extend(extend(extend(extend(np.uint64(0), AUGMENTATION), images.seed), images.epoch), index)
             span = np.uint64(2 * images.shift + 1)
-            down = np.int64(mix(state + np.uint64(GAMMA)) % span) - images.shift
-            right = np.int64(mix(state + np.uint64(GAMMA) * np.uint64(2)) % span) - images.shift
+            down = np.int64(mix(state + np.uint64(GAMMA) * np.uint64(ROW_COUNT)) % span) - images.shift
+            right = np.int64(mix(state + np.uint64(GAMMA) * np.uint64(COLUMN_COUNT)) % span) - images.shift
+            mirrored = bool(images.flip) and mix(state + np.uint64(GAMMA) * np.uint64(FLIP_COUNT)) >> np.uint64(63) == 1
         first, last = max(0, -right), min(to.width, to.width - right)  # columns that stay in sight
         low, scale = np.float32(images.low), np.float32(images.scale)
         for c in range(to.channels):
@@ -129,13 +134,14 @@ def read_group(
                     for j in range(to.width):
                         A[here + j * LANES] = blank
                 if seen:
-                    source = index * pixels + (c * to.height + from_row) * to.width + right
+                    source = index * pixels + (c * to.height + from_row) * to.width
+                    source, way = (source + to.width - 1 - right, -1) if mirrored else (source + right, 1)
                     if len(images.bytes) > 0:
                         for j in range(first, last):
-                            A[here + j * LANES] = np.float32(images.bytes[source + j]) * scale + low
+                            A[here + j * LANES] = np.float32(images.bytes[source + way * j]) * scale + low
                     else:
                         for j in range(first, last):
-                            A[here + j * LANES] = images.floats[source + j] * scale + low
+                            A[here + j * LANES] = images.floats[source + way * j] * scale + low
 
 
 @helper

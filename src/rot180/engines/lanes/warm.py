@@ -49,7 +49,7 @@ def compile_runner() -> None:
     rows, matrix = Rows(ints, ints, ints), np.zeros((1, LANES), np.float32)
     tables = Tables(rows, rows, 1, 1, maps, maps, maps, maps)
     memory = Memory(floats, floats, 1, LANES, matrix, matrix, matrix, floats, 0)
-    images = Images(np.empty(0, np.uint8), floats, ints, ints, 0.0, 1.0, 0, 0, 0, 0, 0)
+    images = Images(np.empty(0, np.uint8), floats, ints, ints, 0.0, 1.0, 0, 0, 0, 0, 0, 0)
     updates = Updates(LANES, 0, 0, floats, 0.0, 0, floats, floats)
     run(tables, memory, images, updates, np.zeros(BARRIER_COUNTERS, np.int64), 0, 1)
 
