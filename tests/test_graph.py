@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rot180.chance import Training
+from rot180.data import Dataset
 from rot180.errors import GraphError, ModelFileError, SettingError, ShapeError
 from rot180.gradient_check import EXAMPLES
-from rot180.graph import Graph, Node, branches, chain, residual, sequence
+from rot180.graph import Graph, Node, auxiliary, branches, chain, highway, residual, sequence
 from rot180.layers import (
     Add,
     BatchNormalization,
@@ -21,10 +22,15 @@ from rot180.layers import (
     Dense,
     Dropout,
     GlobalAveragePooling,
+    HighwayGate,
+    LocallyConnected,
     Loss,
     MaxPooling,
     ReLU,
+    Sigmoid,
     SoftmaxCrossEntropy,
+    TableConvolution,
+    TrainableSubsampling,
 )
 from rot180.models import lenet5
 from rot180.network import Network
@@ -96,6 +102,78 @@ def test_branches_are_concatenated_in_their_order():
     }  # fmt: skip
     assert graph["mixed.concatenate"].layer == Concatenate()
     assert graph.shapes["mixed.concatenate"] == (6, 4, 4)
+
+
+def test_highway_carries_its_input_past_the_body():
+    graph = sequence(
+        (5,),
+        start=Dense(4),
+        h1=highway(chain(dense=Dense(4), relu=ReLU()), chain(dense=Dense(4, bias_start=-2), sigmoid=Sigmoid())),
+        F=Dense(3),
+        loss=LOSS,
+    )
+    assert wiring(graph) == {
+        "start": ("image",), "h1.dense": ("start",), "h1.relu": ("h1.dense",), "h1.gate.dense": ("start",),
+        "h1.gate.sigmoid": ("h1.gate.dense",), "h1.highway": ("h1.relu", "h1.gate.sigmoid", "start"),
+        "F": ("h1.highway",), "loss": ("F", "label"),
+    }  # fmt: skip
+    assert graph["h1.highway"].layer == HighwayGate()
+    network = Network(graph, dtype=np.float64)
+    np.testing.assert_array_equal(network["h1.gate.dense.b"], -2)
+    x, outputs = np.ones((1, 5)), network.trace(np.ones((1, 5)), 0).outputs
+    assert (outputs["h1.gate.sigmoid"] < 0.95).all()
+    t = outputs["h1.gate.sigmoid"]
+    np.testing.assert_allclose(outputs["h1.highway"], t * outputs["h1.relu"] + (1 - t) * outputs["start"], rtol=1e-12)
+    assert network(x).shape == (1, 3)
+
+
+TWO_HEADS = {
+    "front": Dense(6),
+    "side1": auxiliary(pool=ReLU(), scores=Dense(3)),
+    "middle": chain(relu=ReLU(), side2=auxiliary(scores=Dense(3))),
+    "F": Dense(3),
+}
+
+
+def test_auxiliary_heads_leave_the_chain_as_it_is_and_end_in_the_loss():
+    graph = sequence((5,), **TWO_HEADS, loss=SoftmaxCrossEntropy((1.0, 0.3, 0.2)))
+    assert wiring(graph) == {
+        "front": ("image",), "side1.pool": ("front",), "side1.scores": ("side1.pool",), "middle.relu": ("front",),
+        "middle.side2.scores": ("middle.relu",), "F": ("middle.relu",),
+        "loss": ("F", "side1.scores", "middle.side2.scores", "label"),
+    }  # fmt: skip
+    assert (graph.output, graph.classes) == ("F", 3)
+    assert Graph.from_json(graph.to_json()).nodes == graph.nodes
+
+
+@pytest.mark.parametrize("engine", ["reference", "lanes"])
+def test_heads_on_the_side_teach_but_do_not_speak(engine):
+    """Their loss counts in training; scores, probabilities and evaluation are those of the network without them."""
+    graph = sequence((1, 1, 5), **TWO_HEADS, loss=SoftmaxCrossEntropy((1.0, 0.3, 0.2)))
+    main = {name: block for name, block in TWO_HEADS.items() if name != "side1"}
+    alone = sequence((1, 1, 5), **{**main, "middle": ReLU()}, loss=LOSS)
+    taught, plain = Network(graph, 1, engine=engine), Network(alone, 1, engine=engine)
+    for name in ("front.w", "F.w"):
+        plain[name][...] = taught[name]
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(20, 1, 1, 5)).astype(np.float32), rng.integers(0, 3, 20)
+    np.testing.assert_allclose(taught(x), plain(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(taught.probabilities(x), plain.probabilities(x), rtol=1e-5)
+    digits = Dataset(x, labels, ("a", "b", "c"))
+    assert taught.evaluate(digits).loss == pytest.approx(plain.evaluate(digits).loss, rel=1e-5)
+    outputs = taught.trace(x, labels).outputs
+    heads = ((1, "F"), (0.3, "side1.scores"), (0.2, "middle.side2.scores"))
+    total = sum(weight * LOSS.forward((outputs[head], labels), {})[0] for weight, head in heads)
+    assert taught.loss_and_gradients(x, labels).loss == pytest.approx(total, rel=1e-5)
+    gradients = taught.layout.named(taught.loss_and_gradients(x, labels).vector)
+    assert np.abs(gradients["side1.scores.w"]).max() > 1e-3
+
+
+def test_a_loss_of_one_head_refuses_more():
+    with pytest.raises(
+        ShapeError, match="node 'loss': the scores of 3 heads reach a loss of 1: give SoftmaxCrossEntropy"
+    ):
+        sequence((5,), **TWO_HEADS, loss=LOSS)
 
 
 def test_output_may_be_another_node_than_the_loss_reads():
@@ -248,9 +326,11 @@ def test_an_unknown_node_is_named_with_those_there_are():
 def graph_of(layer, shape):
     """The layer among as many dense layers and losses as its shapes ask for."""
     if isinstance(layer, Loss):
-        return sequence(shape[0], loss=layer)
+        heads = {f"side{n}": auxiliary(F=Dense(*s)) for n, s in enumerate(shape[1:-1])}
+        return sequence(shape[0], **heads, loss=layer)
     if layer.several_inputs:
-        nodes = [Node(f"C{n}", Convolution(s[0], 1), ("image",)) for n, s in enumerate(shape)]
+        fronts = [Dense(*s) if len(s) == 1 else Convolution(s[0], 1) for s in shape]
+        nodes = [Node(f"C{n}", front, ("image",)) for n, front in enumerate(fronts)]
         nodes.append(Node("layer", layer, tuple(node.name for node in nodes)))
         nodes += [Node("F", Dense(3), ("layer",)), Node("loss", LOSS, ("F", "label"))]
         return Graph(nodes, shape[0])
@@ -488,6 +568,32 @@ def test_d2_biases_start_at_zero_and_scales_at_one():
     for place in network.layout.places:
         gaps[place.slice] = False
     np.testing.assert_array_equal(network.parameters[gaps], 0)
+
+
+@pytest.mark.parametrize("layer", [Dense(4, bias_start=-2.5), Convolution(4, 1, bias_start=-2.5)], ids=str)
+def test_biases_start_where_the_layer_says(layer):
+    network = Network(sequence((3, 1, 1), layer=layer, F=Dense(2), loss=LOSS))
+    np.testing.assert_array_equal(network["layer.b"], -2.5)
+    assert not network.layout.named(decayed(network.graph, network.layout))["layer.b"].any()
+    assert network["layer.w"].std() > 0
+
+
+def test_d2_each_unit_is_drawn_for_its_own_connections():
+    """LeCun's ±2.4/fan_in: of a table's filter as many maps as it sees, of subsampling its window."""
+    table = ((0,), tuple(range(16)), (3, 4))
+    graph = sequence(
+        (16, 12, 12), C=TableConvolution(table, 5), S=TrainableSubsampling(2), L=LocallyConnected(8, 2),
+        F=Dense(2), loss=LOSS,
+    )  # fmt: skip
+    network = Network(graph, 3, start="lecun")
+    w = np.abs(network["C.w"]).reshape(19, 25)
+    for links, maps in ((w[:1], 1), (w[1:17], 16), (w[17:], 2)):
+        assert 0.8 < links.max() / (2.4 / (25 * maps)) <= 1
+    assert 0 < np.abs(network["S.w"]).max() <= 2.4 / 4
+    assert 0.98 < np.abs(network["L.w"]).max() / (2.4 / 12) <= 1
+    fan = TableConvolution(table, 5).fan((19, 5, 5))
+    np.testing.assert_array_equal(fan.inputs.ravel(), [25] + [400] * 16 + [50] * 2)
+    np.testing.assert_array_equal(fan.outputs.ravel(), 25 * np.array([2] + [2, 1, 1, 2, 2] + [1] * 11 + [2, 2]))
 
 
 def test_weight_decay_acts_on_weights_only():

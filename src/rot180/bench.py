@@ -280,8 +280,10 @@ def _torch_layer(layer: Layer, x: list[Any], p: dict[str, Any], training: bool) 
             return f.relu(x[0])
         case Add():
             return sum(x[1:], start=x[0])
-        case SoftmaxCrossEntropy():
-            return f.cross_entropy(x[0], x[1])
+        case SoftmaxCrossEntropy(weights, smoothing):
+            *heads, labels = x
+            losses = [f.cross_entropy(z, labels, label_smoothing=smoothing) for z in heads]
+            return sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
     raise SettingError(f"the comparison knows no {type(layer).__name__} of PyTorch's")
 
 

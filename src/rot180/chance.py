@@ -29,6 +29,7 @@ class Use(IntEnum):
     AUGMENTATION = 4
     LAYER = 5
     GRADIENT_CHECK = 6
+    CODES = 7
 
 
 def mix(z: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from rot180 import layers
 from rot180.arrays import Shape, text
 from rot180.errors import GraphError, ModelFileError, Rot180Error, ShapeError
-from rot180.layers import Add, Concatenate, Layer, Loss
+from rot180.layers import Add, Concatenate, HighwayGate, Layer, Loss
 
 IMAGE = "image"  # the graph's two inputs
 LABEL = "label"
@@ -156,7 +156,22 @@ class Branches:
     paths: Mapping[str, "Block"]
 
 
-Block: TypeAlias = Layer | Chain | Residual | Branches
+@dataclass(frozen=True)
+class Highway:
+    """y = body(x) ⊙ gate(x) + x ⊙ (1 - gate(x))."""
+
+    body: Chain
+    gate: Chain
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """A head on the side: its scores go to the loss, and x goes on."""
+
+    head: Chain
+
+
+Block: TypeAlias = Layer | Chain | Residual | Branches | Highway | Auxiliary
 
 
 def chain(**blocks: Block) -> Chain:
@@ -174,6 +189,22 @@ def branches(**paths: Block) -> Branches:
     return Branches(paths)
 
 
+def highway(body: Chain, gate: Chain) -> Highway:
+    """body(x) ⊙ gate(x) + x ⊙ (1 - gate(x)).                                                              (B8)
+
+    The gate ends in a Sigmoid; the layer before it has a bias_start below 0, so that at first most of x is carried.
+    """
+    return Highway(body, gate)
+
+
+def auxiliary(**blocks: Block) -> Auxiliary:
+    """A chain from here to scores of its own, for a loss with several heads; what comes next sees what it saw. (C5)
+
+    The loss takes the heads in their order behind the network's output: SoftmaxCrossEntropy(weights=(1, 0.3, 0.3)).
+    """
+    return Auxiliary(Chain(blocks))
+
+
 def sequence(input_shape: Shape, /, **blocks: Block) -> Graph:
     """The graph of blocks one after the other; the last must be a loss.
 
@@ -182,27 +213,40 @@ def sequence(input_shape: Shape, /, **blocks: Block) -> Graph:
     >>> sequence((1, 8, 8), F1=layers.Dense(3), loss=layers.SoftmaxCrossEntropy()).classes
     3
     """
-    nodes: list[Node] = []
-    _wire(nodes, "", Chain(blocks), IMAGE)
-    return Graph(nodes, input_shape)
+    wiring = _Wiring([], [])
+    wiring.add("", Chain(blocks), IMAGE)
+    return Graph(wiring.nodes, input_shape)
 
 
-def _wire(nodes: list[Node], name: str, block: Block, source: str) -> str:
-    """Append the block's nodes, fed by `source`; return the name of the one that holds its output."""
-    prefix = f"{name}." if name else ""
-    match block:
-        case Chain(blocks):
-            for each, inner in blocks.items():
-                source = _wire(nodes, prefix + each, inner, source)
-            return source
-        case Residual(body, shortcut):
-            ends = [_wire(nodes, name, body, source), _wire(nodes, prefix + "shortcut", shortcut, source)]
-            nodes.append(Node(prefix + "add", Add(), tuple(ends)))
-        case Branches(paths):
-            ends = [_wire(nodes, prefix + each, path, source) for each, path in paths.items()]
-            nodes.append(Node(prefix + "concatenate", Concatenate(), tuple(ends)))
-        case Loss():
-            nodes.append(Node(name, block, (source, LABEL)))
-        case Layer():
-            nodes.append(Node(name, block, (source,)))
-    return nodes[-1].name
+@dataclass(frozen=True)
+class _Wiring:
+    """The nodes made so far, and the ends of the heads on the side."""
+
+    nodes: list[Node]
+    heads: list[str]
+
+    def add(self, name: str, block: Block, source: str) -> str:
+        """Append the block's nodes, fed by `source`; return the name of the one that holds its output."""
+        prefix = f"{name}." if name else ""
+        match block:
+            case Chain(blocks):
+                for each, inner in blocks.items():
+                    source = self.add(prefix + each, inner, source)
+                return source
+            case Auxiliary(head):
+                self.heads.append(self.add(name, head, source))
+                return source
+            case Residual(body, shortcut):
+                ends = [self.add(name, body, source), self.add(prefix + "shortcut", shortcut, source)]
+                self.nodes.append(Node(prefix + "add", Add(), tuple(ends)))
+            case Highway(body, gate):
+                ends = [self.add(name, body, source), self.add(prefix + "gate", gate, source), source]
+                self.nodes.append(Node(prefix + "highway", HighwayGate(), tuple(ends)))
+            case Branches(paths):
+                ends = [self.add(prefix + each, path, source) for each, path in paths.items()]
+                self.nodes.append(Node(prefix + "concatenate", Concatenate(), tuple(ends)))
+            case Loss():
+                self.nodes.append(Node(name, block, (source, *self.heads, LABEL)))
+            case Layer():
+                self.nodes.append(Node(name, block, (source,)))
+        return self.nodes[-1].name

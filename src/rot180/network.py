@@ -135,7 +135,7 @@ class Network:
         for part in range(parts):
             batch = slice(len(dataset) * part // parts, len(dataset) * (part + 1) // parts)
             scores, labels = self(dataset.images[batch]), dataset.labels[batch]
-            loss += float(self.graph.loss.forward((scores, labels), {})[0]) * len(labels)
+            loss += float(self.graph.loss.of_output.forward((scores, labels), {})[0]) * len(labels)
             np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
         errors = len(dataset) - int(np.trace(confusion))
         return Evaluation(len(dataset), errors, loss / len(dataset), confusion)

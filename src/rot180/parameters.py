@@ -6,7 +6,7 @@ bit for bit or an average over machines is then one line.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod, sqrt
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from rot180.arrays import Array, Shape
 from rot180.chance import Use, key, normal, uniform
 from rot180.errors import SettingError
 from rot180.graph import Graph
+from rot180.layers import Fan
 
 ALIGNMENT = 16  # floats: every array starts on a cache line
 
@@ -75,11 +76,15 @@ class Layout:
 
 
 class Initializer(Protocol):
-    """Draws an array of weights w (outputs, inputs, ...) from the chance at one address."""
+    """Draws an array of weights from the chance at one address, for units with that many connections."""
 
-    def __call__(self, shape: Shape, chance: Array) -> Array:
+    def __call__(self, shape: Shape, fan: Fan, chance: Array) -> Array:
         """The weights, as float32 or float64."""
         ...
+
+
+def _uniform(shape: Shape, limit: float | Array, chance: Array) -> Array:
+    return np.asarray((2.0 * uniform(chance, prod(shape)) - 1.0).reshape(shape) * limit)
 
 
 @dataclass(frozen=True)
@@ -88,33 +93,32 @@ class Uniform:
 
     limit: float = 0.3
 
-    def __call__(self, shape: Shape, chance: Array) -> Array:
-        return ((2.0 * uniform(chance, prod(shape)) - 1.0) * self.limit).reshape(shape)
+    def __call__(self, shape: Shape, fan: Fan, chance: Array) -> Array:
+        return _uniform(shape, self.limit, chance)
 
 
 @dataclass(frozen=True)
 class Glorot:
     """Uniform, variance 2/(fan_in + fan_out): keeps sigmoid and tanh out of saturation. Glorot and Bengio 2010."""
 
-    def __call__(self, shape: Shape, chance: Array) -> Array:
-        fan_in, fan_out = prod(shape[1:]), shape[0] * prod(shape[2:])
-        return Uniform(sqrt(6 / (fan_in + fan_out)))(shape, chance)
+    def __call__(self, shape: Shape, fan: Fan, chance: Array) -> Array:
+        return _uniform(shape, (6 / (fan.inputs + fan.outputs)) ** 0.5, chance)
 
 
 @dataclass(frozen=True)
 class LeCun:
     """Uniform in ±2.4/fan_in, as LeNet-5 started. LeCun et al. 1998, appendix A."""
 
-    def __call__(self, shape: Shape, chance: Array) -> Array:
-        return Uniform(2.4 / prod(shape[1:]))(shape, chance)
+    def __call__(self, shape: Shape, fan: Fan, chance: Array) -> Array:
+        return _uniform(shape, 2.4 / fan.inputs, chance)
 
 
 @dataclass(frozen=True)
 class He:
     """Normal, variance 2/fan_in: keeps the size of a ReLU network's signals from layer to layer. He et al. 2015."""
 
-    def __call__(self, shape: Shape, chance: Array) -> Array:
-        return (normal(chance, prod(shape)) * sqrt(2 / prod(shape[1:]))).reshape(shape)
+    def __call__(self, shape: Shape, fan: Fan, chance: Array) -> Array:
+        return normal(chance, prod(shape)).reshape(shape) * (2 / fan.inputs) ** 0.5
 
 
 INITIALIZERS: dict[str, Initializer] = {
@@ -137,12 +141,12 @@ def initial_vector(graph: Graph, layout: Layout, start: Initializer, seed: int, 
     """The flat vector before training: weights drawn, each array from its own address, the rest at its constant."""
     vector = np.zeros(layout.size, dtype)
     for index, place in enumerate(layout.places):
-        constants = graph[place.node].layer.initial_values
-        if place.name in constants:
-            vector[place.slice] = constants[place.name]
+        layer = graph[place.node].layer
+        if place.name in layer.initial_values:
+            vector[place.slice] = layer.initial_values[place.name]
         else:
             chance = key(Use.INITIAL_PARAMETERS, seed, index)
-            vector[place.slice] = start(place.shape, chance).ravel()
+            vector[place.slice] = start(place.shape, layer.fan(place.shape), chance).ravel()
     return vector
 
 

@@ -109,3 +109,21 @@ class Tanh(Activation):
 
     def slope(self, x: Array, y: Array) -> Array:
         return 1 - y * y
+
+
+AMPLITUDE, STEEPNESS = 1.7159, 2 / 3
+
+
+@final
+@dataclass(frozen=True)
+class ScaledTanh(Activation):
+    """f(x) = A tanh(Sx), A = 1.7159, S = 2/3; f'(x) = S(A - f²/A): LeNet-5's squashing function.
+
+    f(1) = 1 and f(-1) = -1: targets of ±1 lie where the curve bends most, not where it is flat. LeCun et al. 1998.
+    """
+
+    def function(self, x: Array) -> Array:
+        return AMPLITUDE * np.tanh(STEEPNESS * x)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return STEEPNESS * (AMPLITUDE - y * y / AMPLITUDE)

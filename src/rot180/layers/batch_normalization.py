@@ -33,13 +33,15 @@ class BatchNormalization(Layer):
     epsilon: float = 1e-5
     momentum: float = 0.1
 
-    initial_values = {"gamma": 1.0, "beta": 0.0, "running_mean": 0.0, "running_variance": 1.0}
-
     def __post_init__(self) -> None:
         if not (number(self.epsilon, "epsilon") > 0 and 0 < number(self.momentum, "momentum") <= 1):
             raise SettingError(
                 f"batch normalization needs epsilon > 0 and 0 < momentum <= 1, not {self.epsilon} and {self.momentum}"
             )
+
+    @property
+    def initial_values(self) -> dict[str, float]:
+        return {"gamma": 1.0, "beta": 0.0, "running_mean": 0.0, "running_variance": 1.0}
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape

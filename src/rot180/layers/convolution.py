@@ -24,7 +24,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from rot180.arrays import Array, Pair, Shape, flag, one_or_pair, pair, text, whole
+from rot180.arrays import Array, Pair, Shape, flag, number, one_or_pair, pair, text, whole
 from rot180.chance import Training
 from rot180.convolve import (
     Padding,
@@ -66,6 +66,7 @@ class Convolution(Layer):
     groups: int = 1
     bias: bool = True
     remainder: Remainder = "error"
+    bias_start: float = 0.0
 
     linear = True
 
@@ -74,8 +75,13 @@ class Convolution(Layer):
         object.__setattr__(self, "stride", one_or_pair(self.stride, "stride"))
         object.__setattr__(self, "dilation", one_or_pair(self.dilation, "dilation"))
         flag(self.bias, "bias")
+        number(self.bias_start, "bias_start")
         if whole(self.filters, "filters") % whole(self.groups, "groups"):
             raise SettingError(f"{self.filters} filters cannot be shared out among {self.groups} groups")
+
+    @property
+    def initial_values(self) -> dict[str, float]:
+        return {"b": self.bias_start}
 
     @property
     def _kernel(self) -> Pair:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple, final
 
-from rot180.arrays import Array, Pair, Shape, flag, text, whole
+from rot180.arrays import Array, Pair, Shape, flag, number, text, whole
 from rot180.chance import Training
 from rot180.errors import ShapeError
 from rot180.layers.layer import Cost, Layer, Parameters, Window
@@ -28,12 +28,18 @@ class Dense(Layer):
 
     outputs: int
     bias: bool = True
+    bias_start: float = 0.0
 
     linear = True
 
     def __post_init__(self) -> None:
         whole(self.outputs, "outputs")
         flag(self.bias, "bias")
+        number(self.bias_start, "bias_start")
+
+    @property
+    def initial_values(self) -> dict[str, float]:
+        return {"b": self.bias_start}
 
     def output_shape(self, shape: Shape) -> Shape:
         return (self.outputs,)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from math import prod
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from rot180.arrays import Array, Pair, Shape, text
@@ -26,6 +27,13 @@ class Window(NamedTuple):
     stride: Pair = (1, 1)
 
 
+class Fan(NamedTuple):
+    """How many connections enter a unit and leave it: numbers, or arrays that broadcast to the weights."""
+
+    inputs: int | Array
+    outputs: int | Array
+
+
 @dataclass(frozen=True)
 class Layer(ABC):
     """One operation: forward, parameter gradients, input gradient.
@@ -44,8 +52,6 @@ class Layer(ABC):
     several_inputs: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     """Linear in x (a bias apart), and so proved by the adjoint test <Au, v> = <u, Aᵀv>."""
-    initial_values: ClassVar[Mapping[str, float]] = {"b": 0.0}
-    """Parameters that start at a constant; all others are drawn by the network's initialiser."""
 
     def settings(self) -> dict[str, Any]:
         """The settings that differ from their defaults, or have none."""
@@ -65,6 +71,15 @@ class Layer(ABC):
     def parameter_shapes(self, shape: Any) -> dict[str, Shape]:
         """The learned arrays by name, for an input of this shape."""
         return {}
+
+    @property
+    def initial_values(self) -> Mapping[str, float]:
+        """Parameters that start at a constant; all others are drawn by the network's initialiser."""
+        return {"b": 0.0}
+
+    def fan(self, w: Shape) -> Fan:
+        """The connections of one unit, for the initialiser of weights of this shape: (outputs, inputs, ...)."""
+        return Fan(prod(w[1:]), w[0] * prod(w[2:]))
 
     def statistic_shapes(self, shape: Any) -> dict[str, Shape]:
         """Arrays that training measures rather than learns (running means), handed in with the parameters."""
@@ -96,18 +111,34 @@ class Layer(ABC):
 
 
 class Loss(Layer):
-    """The last node: from scores (N, K) and labels (N,) to one number, the mean over the images.
+    """The last node: from scores (N, K), of each head, and labels (N,) to one number, the mean over the images.
 
     Its backward pass starts the chain: dy is 1.
     """
 
     several_inputs: ClassVar[bool] = True
 
+    @property
+    def heads(self) -> int:
+        """How many vectors of scores it takes; the first is the network's output."""
+        return 1
+
+    @property
+    def of_output(self) -> "Loss":
+        """The loss that the network's output has by itself."""
+        return self
+
     def output_shape(self, shape: Sequence[Shape]) -> Shape:
-        if len(shape) != 2 or len(shape[0]) != 1 or shape[1] != ():
+        *scores, label = shape or ((),)
+        if not scores or label != () or any(len(each) != 1 for each in scores) or len(set(scores)) > 1:
             raise ShapeError(
                 f"a loss takes one score per class and one label, not {' and '.join(text(each) for each in shape)}: "
                 "end the network with a dense or global pooling layer"
+            )
+        if len(scores) != self.heads:
+            raise ShapeError(
+                f"the scores of {len(scores)} heads reach a loss of {self.heads}: "
+                "give SoftmaxCrossEntropy a weight for each, the network's output first"
             )
         return ()
 
