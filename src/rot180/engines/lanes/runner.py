@@ -4,7 +4,7 @@
         prepare      weights are laid out for the kernels                               shared out among the threads
         body         depth first:  each thread takes groups of 16 images, one after the other, through all rows
                      layer by layer: all threads share the units of a row, then go on to the next together
-        update       the parameters move against the gradient                           shared out among the threads
+        update       the parameters move against the gradient (see optimizers.py)       shared out among the threads
 
 Depth first, a group's values stay in the thread's cache. The gradient is summed in slots: the groups of a slot in their
 order, then the slots in theirs, and which groups make a slot depends on the batch alone. Layer by layer, each unit of
@@ -19,9 +19,9 @@ from rot180.arrays import Array
 from rot180.chance import Use
 from rot180.data.augmentation import COLUMN_WORD, FLIP_WORD, ROW_WORD
 from rot180.engines.lanes.chance import GAMMA, SIXTEEN_BITS, extend, mix
-from rot180.engines.lanes.jit import barrier, call, entry, helper
+from rot180.engines.lanes.jit import atomic_add, atomic_load, barrier, call, entry, helper
 from rot180.engines.lanes.layout import Maps, at, of_group
-from rot180.engines.lanes.simd import LANES, broadcast, fma, load, store, zeros
+from rot180.engines.lanes.simd import LANES, fma, horizontal_sum, load, store, zeros
 
 AUGMENTATION, LAYER = int(Use.AUGMENTATION), int(Use.LAYER)
 ROW_COUNT, COLUMN_COUNT, FLIP_COUNT = ROW_WORD + 1, COLUMN_WORD + 1, FLIP_WORD + 1  # SplitMix64 counts from 1
@@ -76,6 +76,8 @@ class Memory(NamedTuple):
     S: Array  # (threads, size)
     scores: Array  # (images of the call, classes)
     losses: Array  # (images of the call,)
+    statistics: Array  # those in P
+    kept: Array  # as they were before the update
     backward: int
 
 
@@ -85,11 +87,19 @@ class Updates(NamedTuple):
     batch: int
     first: int  # position in `order` of the first batch
     last: int  # position behind the last: the last batch may be short
-    rates: Array  # float32: a learning rate for each update; empty: no update, only the gradient
-    momentum: float
-    nesterov: int
-    decay: Array  # float32 (parameters,): weight decay where it acts, else 0
-    velocity: Array  # float32 (parameters,)
+    pieces: Array  # int64 (n, 3): the parameters' vectors in parts: from, to, whether weight decay acts
+    rule: int  # the address of the optimiser's kernel; 0: no update, only the gradient
+    records: Array  # int64 (updates, 4): addresses of its records, [2 · storing + whether weight decay acts]
+    slots: Array  # float32: the optimiser's memory
+    averaging: int  # the address of the average's kernel
+    weights: Array  # int64 (updates,): addresses of its records, 0 where an update is not averaged
+    average: Array  # float32
+    squares: Array  # float32 (n,): the sum of the gradient's squares in each piece
+    norms: Array  # float64 (updates,): the gradient's length, of updates that were made
+    state: Array  # int64: [FAILED] how many threads met a number that is not finite, [MADE] how many updates were made
+
+
+FAILED, MADE = 0, 1
 
 
 @helper
@@ -185,23 +195,81 @@ def zero_gradients(memory: Memory, thread: int, threads: int) -> None:
 
 
 @helper
-def update_parameters(memory: Memory, updates: Updates, number: int, thread: int, threads: int) -> None:
-    """Sum the slots into the first; with a learning rate, move the parameters as optimizers.SGD does."""
-    first, last = share(memory.gradient_size // LANES, thread, threads)
+def sum_slots(memory: Memory, first: int, last: int) -> float:
+    """Sum vectors first to last of all slots into the first; the sum of their squares."""
+    squares = zeros()
     for k in range(first * LANES, last * LANES, LANES):
         gradient = load(memory.G, k)
         for slot in range(1, memory.slots):
             gradient += load(memory.G, slot * memory.gradient_size + k)
         store(memory.G, k, gradient)
-        if len(updates.rates) > 0:
-            momentum = broadcast(updates.momentum)
-            parameter = load(memory.P, k)
-            gradient = fma(load(updates.decay, k), parameter, gradient)
-            velocity = fma(momentum, load(updates.velocity, k), gradient)
-            store(updates.velocity, k, velocity)
-            if updates.nesterov:
-                velocity = fma(momentum, velocity, gradient)
-            store(memory.P, k, parameter - velocity * broadcast(updates.rates[number]))
+        squares = fma(gradient, gradient, squares)
+    return horizontal_sum(squares)
+
+
+@helper
+def keep_statistics(memory: Memory, thread: int, back: bool) -> None:
+    """The first thread notes the statistics before an update, or puts them back."""
+    if thread == 0:
+        for k in range(len(memory.kept)):
+            if back:
+                memory.statistics[k] = memory.kept[k]
+            else:
+                memory.kept[k] = memory.statistics[k]
+
+
+@helper
+def all_finite(numbers: Array, first: int, last: int) -> bool:
+    """Is each of numbers[first .. last-1] finite?"""
+    wrong = np.float32(0.0)
+    for n in range(first, last):
+        wrong += numbers[n] - numbers[n]
+    return wrong == np.float32(0.0)
+
+
+@helper
+def update_parameters(
+    memory: Memory,
+    updates: Updates,
+    S: Array,
+    number: int,
+    start: int,
+    batch: int,
+    counters: Array,
+    thread: int,
+    threads: int,
+) -> bool:
+    """The gradient summed up; where there is a rule, and all it leads to is finite, one step of it. Is it made?"""
+    begin, end = share(len(updates.pieces), thread, threads)
+    store(S, 0, zeros())
+    for k in range(begin, end):
+        first, last, decayed = updates.pieces[k, 0], updates.pieces[k, 1], updates.pieces[k, 2]
+        updates.squares[k] = sum_slots(memory, first, last)
+        if updates.rule != 0:
+            call(updates.rule, memory.P, memory.G, updates.slots, S, updates.records[number, decayed], first, last)
+    if updates.rule == 0:
+        return True
+    finite = horizontal_sum(load(S, 0)) == 0.0
+    if thread == 0 and finite:
+        finite = all_finite(memory.losses, start, start + batch)
+        finite = finite and all_finite(memory.statistics, 0, len(memory.statistics))
+    if not finite:
+        atomic_add(updates.state, FAILED, 1)
+    barrier(counters, threads)
+    if atomic_load(updates.state, FAILED) > 0:
+        return False
+    for k in range(begin, end):
+        first, last, decayed = updates.pieces[k, 0], updates.pieces[k, 1], updates.pieces[k, 2]
+        call(updates.rule, memory.P, memory.G, updates.slots, S, updates.records[number, 2 + decayed], first, last)
+        if updates.weights[number] != 0:
+            call(updates.averaging, memory.P, memory.G, updates.average, S, updates.weights[number], first, last)
+    if thread == 0:
+        total = 0.0
+        for k in range(len(updates.squares)):
+            total += updates.squares[k]
+        updates.norms[number] = np.sqrt(total)
+        updates.state[MADE] = number + 1
+    return True
 
 
 @entry
@@ -222,6 +290,7 @@ def run(
                 call(tables.prepare.addresses[k], memory.P, memory.G, S, S, tables.prepare.records[k], first, last)
         if memory.backward:
             zero_gradients(memory, thread, threads)
+            keep_statistics(memory, thread, back=False)
         barrier(counters, threads)
         if tables.depth_first:
             A = memory.A[thread]
@@ -248,7 +317,9 @@ def run(
                 write_group(tables, memory, A, group, start + first, max(0, min(LANES, batch - first)))
         barrier(counters, threads)
         if memory.backward:
-            update_parameters(memory, updates, number, thread, threads)
+            if not update_parameters(memory, updates, S, number, start, batch, counters, thread, threads):
+                keep_statistics(memory, thread, back=True)
+                break
             barrier(counters, threads)
         position += batch
         number += 1
