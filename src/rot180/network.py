@@ -87,7 +87,11 @@ class Network:
     # --- running -----------------------------------------------------------------------------------------------
 
     def __call__(self, images: Array) -> Array:
-        """The scores (N, K), before the loss turns them into probabilities."""
+        """The scores (N, K), before the loss turns them into probabilities.
+
+        Few images at a time go through other kernels than many, whose sums have another order: an image's scores may
+        differ in their last bits between a call for it alone and one for a batch. The same call gives the same bits.
+        """
         return self.program.scores(self._images(images), self.parameters, self.statistics)
 
     def probabilities(self, images: Array) -> Array:
