@@ -124,6 +124,9 @@ def test_version(capsys):
         ["train", "--engine", "steam"],
         ["train", "--mode", "batch"],
         ["train", "--schedule", "linear"],
+        ["train", "--optimizer", "adagrad"],
+        ["train", "--average", "all"],
+        ["train", "--patience", "1.5"],
         ["train", "--initializer", "zero"],
         ["train", "--epochs", "many"],
         ["train", "--epochs", "1.5"],
@@ -164,6 +167,18 @@ LONG = "x" * 5000
         (["train", "--learning-rate", "nan"], r"the learning rate is nan: choose a number above 0, such as 0\.05"),
         (["train", "--learning-rate", "-1"], r"the learning rate is -1\.0: choose a number above 0, such as 0\.05"),
         (["train", "--momentum", "1"], r"momentum is 1\.0: choose a number from 0 to below 1"),
+        (
+            ["train", "--optimizer", "adam", "--momentum", "0.9"],
+            r"--momentum is not a setting of Adam: leave it out, or",
+        ),
+        (["train", "--beta1", "0.9"], r"--beta1 is not a setting of SGD: leave it out, or choose another --optimizer"),
+        (["train", "--optimizer", "Adam", "--beta1", "1"], r"beta1 is 1\.0: choose a number from 0 to below 1"),
+        (["train", "--patience", "0"], r"stopping after patience 0: choose a whole number of at least 1"),
+        (["train", "--stop-loss", "-1"], r"stopping at loss -1\.0: choose a number from 0"),
+        (
+            ["train", "--patience", "2", "--validation", "0", "--images", "20"],
+            r"patience looks at the validation loss: ",
+        ),
         (["train", "--weight-decay", "-1"], r"weight decay is -1\.0: choose a number from 0, such as 0\.0005"),
         (["train", "--validation", "1"], r"validation is 1\.0: choose a share of the images from 0 to below 1"),
         (["train", "--shift", "100000", "--images", "20"], r"shift is 100000: images of 28x28 would be moved out of s"),
@@ -317,8 +332,7 @@ def test_training_says_the_result_and_where_it_is(small):
 def test_every_choice_reaches_the_recipe(tmp_path, idx, capsys):
     options = (
         "--images 60 --epochs 2 --seed 7 --mode whole-batch --batch 9 --learning-rate 0.25 --schedule steps "
-        "--momentum 0.5 --weight-decay 0 --shift 0 --flip --validation 0.5 --rotate 5 "
-        "--elastic 34 4 --cutout 3 --initializer lecun --network lenet-sigmoid"
+        "--momentum 0.5 --weight-decay 0 --shift 0 --flip --validation 0.5 --initializer lecun --network lenet-sigmoid"
     )
     assert main(["train", str(idx), "--out", str(tmp_path / "r"), *options.split(), *REFERENCE, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
@@ -331,8 +345,26 @@ def test_every_choice_reaches_the_recipe(tmp_path, idx, capsys):
     assert recipe["schedule"] == {"name": "steps", "factor": 0.1, "at": [0.5, 0.75]}
     expected = {"seed": 7, "mode": "whole-batch", "batch": 9, "learning_rate": 0.25, "validation": 0.5}
     assert {name: recipe[name] for name in expected} == expected
-    augmentation = {name: value for name, value in recipe["augmentation"].items() if value}
-    assert augmentation == {"flip": True, "rotate": 5, "elastic": [34, 4], "crop": 1, "cutout": 3}
+    assert recipe["augmentation"] == {"shift": 0, "flip": True}
+
+
+def test_every_other_choice_reaches_the_recipe(tmp_path, idx, capsys):
+    options = (
+        "--images 60 --epochs 3 --mode eet --sample-loss 0.5 --sample-updates 2 --optimizer adamw --beta1 0.5 "
+        "--beta2 0.75 --weight-decay 0.25 --schedule adaptive --average exponential --stop-loss 0.1 --stop-error 0.2 "
+        "--stop-gradient 0.3 --patience 4 --max-updates 5 --max-seconds 600"
+    )
+    assert main(["train", str(idx), "--out", str(tmp_path / "r"), *options.split(), *REFERENCE]) == 0
+    assert "s of training (stopped by: updates)" in capsys.readouterr().out
+    recipe = json.loads((tmp_path / "r" / "run.json").read_text())["recipe"]
+    adamw = {"name": "AdamW", "beta1": 0.5, "beta2": 0.75, "epsilon": 1e-8, "weight_decay": 0.25}
+    assert recipe["optimizer"] == adamw
+    assert recipe["learning_rate"] == 0.001
+    assert recipe["schedule"] == {"name": "adaptive", "grow": 1.05, "shrink": 0.7, "tolerance": 1.04}
+    assert recipe["averaging"] == {"name": "exponential", "decay": 0.999}
+    criteria = {"loss": 0.1, "error": 0.2, "gradient_norm": 0.3, "patience": 4, "updates": 5, "seconds": 600}
+    assert recipe["stopping"] == criteria
+    assert (recipe["mode"], recipe["sample_loss"], recipe["sample_updates"]) == ("sample-by-sample", 0.5, 2)
 
 
 def test_without_out_runs_are_numbered(tmp_path, idx, capsys, monkeypatch):

@@ -14,12 +14,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rot180 import Network, Recipe, data, sequence
-from rot180.data import Dataset, Sets
+from rot180 import Network, Recipe, data, load, sequence
+from rot180.data import Augmentation, Dataset, Sets
 from rot180.errors import DivergenceError, RunError
 from rot180.files import UNFINISHED
 from rot180.layers import BatchNormalization, Dense, Dropout, ReLU, ScalePixels, SoftmaxCrossEntropy
-from rot180.training import Constant, Run, Steps, load_run, run
+from rot180.training import AdamW, Constant, ExponentialAverage, Run, Steps, Stopping, Trainer, load_run, run
 from rot180.training.run import Settings, read_log, read_settings
 
 GRAPH = sequence(
@@ -84,6 +84,8 @@ def test_the_results(tmp_path):
         "seed",
         "epochs",
         "updates",
+        "stopped_by",
+        "best_epoch",
         "train_images",
         "train_seconds",
         "images_per_second",
@@ -215,6 +217,62 @@ def test_stopped_anywhere_and_resumed_equals_uninterrupted(tmp_path):
     assert untimed(read_log(tmp_path / "r")) == untimed(read_log(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize(
+    ("stopping", "reason", "updates"),
+    [(Stopping(updates=10), "updates", 10), (Stopping(error=1.0), "error", 6), (Stopping(seconds=0.0), "seconds", 1)],
+)
+def test_what_stopped_a_run_is_recorded(tmp_path, stopping, reason, updates):
+    current = begun(tmp_path / "r", replace(RECIPE, stopping=stopping))
+    steps = list(current)
+    results = current.finish()
+    assert (results["stopped_by"], results["updates"], results["epochs"]) == (reason, updates, updates // 6)
+    assert [step.stopped_by for step in steps] == [""] * (updates - 1) + [reason]
+    assert read_log(tmp_path / "r")[-1]["step"] == updates
+    assert read_log(tmp_path / "r")[-1]["validation_loss"] == steps[-1].validation.loss
+    again = Run.resume(tmp_path / "r", SETS)
+    assert again.finished
+    assert list(again) == []
+    assert again.finish() == results
+
+
+def test_a_run_watched_and_averaged_ends_alike_however_often_it_stopped(tmp_path):
+    recipe = replace(
+        RECIPE,
+        epochs=9,
+        optimizer=AdamW(),
+        averaging=ExponentialAverage(0.9),
+        stopping=Stopping(patience=2),
+        learning_rate=0.2,
+    )
+    expected = finished(tmp_path / "whole", recipe)
+    begun(tmp_path / "r", recipe)
+    current = Run.resume(tmp_path / "r", SETS)
+    while not current.finished:
+        current = Run.resume(tmp_path / "r", SETS)
+        for step in current:
+            if step.step % 5 == 0:
+                current.stop()
+    results = current.finish()
+    timeless = [name for name in results if name not in ("train_seconds", "images_per_second")]
+    assert [results[name] for name in timeless] == [expected[name] for name in timeless]
+    assert (tmp_path / "r/weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
+
+
+def test_thresholds_and_weights_are_saved_to_a_file_and_training_goes_on_from_it(tmp_path):
+    """D1, seed 002: training over, weights and thresholds (biases) go to a file; training again begins with them."""
+    graph = sequence((1, 4, 4), pixels=ScalePixels(), F1=Dense(6), relu=ReLU(), F2=Dense(3), loss=SoftmaxCrossEntropy())
+    recipe = replace(RECIPE, epochs=8, augmentation=Augmentation())
+    current = begun(tmp_path / "first", recipe, graph=graph)
+    fresh = [step.loss for step in current if step.ends_epoch]
+    current.finish()
+    network = load(tmp_path / "first/weights.safetensors", engine="reference")
+    assert network.parameters.tobytes() == current.network.parameters.tobytes()
+    assert set(network.layout.named(network.parameters)) >= {"F1.w", "F1.b", "F2.w", "F2.b"}
+    again = [step.loss for step in Trainer(network, SETS.train, recipe) if step.ends_epoch]
+    assert again[0] < 0.5 * fresh[0]
+    assert again[-1] < fresh[-1]
+
+
 def test_what_came_after_the_checkpoint_is_cut_from_the_log(tmp_path, monkeypatch):
     """A crash between the log and the checkpoint: the epoch is done again, and logged once."""
     expected = begun(tmp_path / "whole")
@@ -344,8 +402,8 @@ def with_metadata(content, **changes):
         lambda content: with_metadata(content, extra="{}"),
         lambda content: with_metadata(content, extra="[]"),
         lambda content: with_metadata(content, extra="[" * 100_000),
-        lambda content: with_metadata(content, extra='{"seconds": "long", "log_length": 0}'),
-        lambda content: with_metadata(content, extra='{"seconds": 1, "log_length": Infinity}'),
+        lambda content: with_metadata(content, extra='{"log_length": "long"}'),
+        lambda content: with_metadata(content, extra='{"log_length": Infinity}'),
         lambda content: with_metadata(content, position='{"epoch": Infinity}'),
         lambda content: with_metadata(content, position="7"),
     ],
@@ -547,7 +605,7 @@ def test_sigterm_stops_as_gently(idx, tmp_path):
     wait_for(lambda: written(checkpoint) != before, process, "a checkpoint")
     process.terminate()
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert err.endswith(f"rot180: stopped; go on with: rot180 train --resume {folder}\n")
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,7 +23,22 @@ from rot180.layers import (
     SoftmaxCrossEntropy,
     Tanh,
 )
-from rot180.training import SGD, Constant, Cosine, Exponential, Steps, Trainer, loop
+from rot180.training import (
+    SGD,
+    Adam,
+    AdamW,
+    Adaptive,
+    Constant,
+    Cosine,
+    Exponential,
+    ExponentialAverage,
+    OneCycle,
+    Steps,
+    StochasticWeightAverage,
+    Stopping,
+    Trainer,
+    loop,
+)
 from rot180.training.checkpoint import load_checkpoint, save_checkpoint
 from rot180.training.loop import Position
 from rot180.training.recipe import MODES
@@ -87,6 +103,7 @@ def watched(monkeypatch):
 # --- the optimiser -----------------------------------------------------------------------------------------------
 
 GRADIENTS = np.array([[0.5, -1, 2], [1, 0, -1]])
+SECOND_ADAM_STEP = 0.145 / 0.19 / math.sqrt(0.00124975 / 0.001999)  # m = 0.9 · 0.05 + 0.1, v = 0.999 · 0.00025 + 0.001
 
 
 @pytest.mark.parametrize(
@@ -100,10 +117,10 @@ GRADIENTS = np.array([[0.5, -1, 2], [1, 0, -1]])
     ],
 )
 def test_two_steps_by_hand(optimizer, first, second):
-    p, memory, decayed = np.array([1.0, 2.0, 3.0]), np.zeros((optimizer.slots, 3)), np.array([1.0, 1.0, 0.0])
-    for gradient, expected in zip(GRADIENTS, (first, second), strict=True):
+    p, memory = np.array([1.0, 2.0, 3.0]), np.zeros((optimizer.slots, 3))
+    for step, (gradient, expected) in enumerate(zip(GRADIENTS, (first, second), strict=True), 1):
         before = gradient.copy()
-        optimizer.update(p, gradient, memory, 0.1, decayed)
+        optimizer.update(p, gradient, memory, 0.1, (slice(0, 2),), step)
         np.testing.assert_allclose(p, expected, rtol=1e-14)
         np.testing.assert_array_equal(gradient, before)
 
@@ -120,7 +137,47 @@ def test_sgd_is_pytorchs(momentum, nesterov, decay):
         torch_sgd.param_groups[0]["lr"] = rate
         theirs.grad = torch.tensor(gradient)
         torch_sgd.step()
-        mine.update(p, gradient, memory, rate, np.ones(20))
+        mine.update(p, gradient, memory, rate, (slice(0, 20),), step + 1)
+        np.testing.assert_allclose(p, theirs.detach().numpy(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "first", "second"),
+    [
+        # m = 0.1 g, v = 0.001 g², both hats undo that: the first step is 0.1 sign(g)
+        (
+            Adam(0.9, 0.999, 1e-30),
+            [0.9, 2.1, 2.9],
+            [0.9 - 0.1 * 0.145 / 0.19 / math.sqrt(0.00124975 / 0.001999), None, None],
+        ),
+        (Adam(0, 0, 1.0), [1 - 0.1 * 0.5 / 1.5, 2.05, 3 - 0.1 * 2 / 3], [None, 2.05, 3 - 0.2 / 3 + 0.05]),
+        (Adam(0, 0, 1.0, weight_decay=0.5), [0.95, 2.0, 3 - 0.2 / 3], [None, None, None]),  # g + p/2 = (1, 0, 2)
+        (AdamW(0, 0, 1.0, weight_decay=0.5), [0.95 - 0.1 / 3, 1.95, 3 - 0.2 / 3], [None, None, None]),
+    ],
+)
+def test_two_steps_of_adam_by_hand(optimizer, first, second):
+    p, memory = np.array([1.0, 2.0, 3.0]), np.zeros((optimizer.slots, 3))
+    for step, (gradient, expected) in enumerate(zip(GRADIENTS, (first, second), strict=True), 1):
+        optimizer.update(p, gradient, memory, 0.1, (slice(0, 2),), step)
+        for found, number in zip(p, expected, strict=True):
+            assert number is None or found == pytest.approx(number, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+@pytest.mark.parametrize("decay", [0, 0.05])
+def test_adam_is_pytorchs(kind, decay):
+    chance = np.random.default_rng(2)
+    p = chance.standard_normal(20)
+    theirs = torch.tensor(p.copy(), requires_grad=True)
+    settings = {"betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": decay}
+    torch_adam = getattr(torch.optim, kind.__name__)([theirs], lr=0.1, **settings)
+    mine, memory = kind(0.8, 0.95, 1e-6, decay), np.zeros((2, 20))
+    for step in range(10):
+        gradient, rate = chance.standard_normal(20), 0.1 / (1 + step)
+        torch_adam.param_groups[0]["lr"] = rate
+        theirs.grad = torch.tensor(gradient)
+        torch_adam.step()
+        mine.update(p, gradient, memory, rate, (slice(0, 20),), step + 1)
         np.testing.assert_allclose(p, theirs.detach().numpy(), rtol=1e-12, atol=1e-14)
 
 
@@ -148,6 +205,19 @@ def test_weight_decay_pulls_weights_only(monkeypatch):
         (lambda: SGD(momentum=math.nan), "momentum is nan: choose a number from 0 to below 1"),
         (lambda: SGD(weight_decay=-1), "weight decay is -1: choose a number from 0, such as 0.0005"),
         (lambda: SGD(weight_decay=math.inf), "weight decay is inf: choose a number from 0, such as 0.0005"),
+        (lambda: Adam(beta1=1), "beta1 is 1: choose a number from 0 to below 1"),
+        (lambda: AdamW(beta2=-1), "beta2 is -1: choose a number from 0 to below 1"),
+        (lambda: Adam(epsilon=0), "epsilon is 0: choose a number above 0, such as 1e-8"),
+        (lambda: AdamW(weight_decay=math.nan), "weight decay is nan: choose a number from 0, such as 0.0005"),
+        (lambda: ExponentialAverage(1), "the average's decay is 1: choose a number from 0 to below 1"),
+        (lambda: StochasticWeightAverage(1), "the average's start is 1: choose a share of the training, below 1"),
+        (lambda: Stopping(updates=0), "stopping after updates 0: choose a whole number of at least 1"),
+        (lambda: Stopping(patience=1.5), "stopping after patience 1.5: choose a whole number of at least 1"),
+        (lambda: Stopping(loss=-1), "stopping at loss -1: choose a number from 0"),
+        (lambda: Stopping(seconds=math.nan), "stopping at seconds nan: choose a number from 0"),
+        (lambda: OneCycle(rise=0), "the rise is 0: choose a share of the training between 0 and 1"),
+        (lambda: OneCycle(last=2), "a one-cycle schedule begins and ends at factors in (0, 1], not OneCycle("),
+        (lambda: Adaptive(shrink=2), "an adaptive rate grows and tolerates by 1 or more, shrinks by 1 or less, not Ad"),
         (lambda: Cosine(1), "warmup is 1: choose a share of the training from 0 to below 1"),
         (lambda: Exponential(0), "an exponential schedule ends at a factor in (0, 1], not 0"),
         (lambda: Steps(2), "a step schedule needs a factor in (0, 1] and places in (0, 1), not Steps(factor=2, "),
@@ -156,7 +226,7 @@ def test_weight_decay_pulls_weights_only(monkeypatch):
         (lambda: Recipe(epochs=0), "epochs is 0: choose a whole number of at least 1"),
         (lambda: Recipe(epochs=2.0), "epochs is 2.0: choose a whole number of at least 1"),
         (lambda: Recipe(batch=True), "batch is True: choose a whole number of at least 1"),
-        (lambda: Augmentation(shift=-1), "shift is -1: give a whole number of at least 0"),
+        (lambda: Augmentation(shift=-1), "shift is -1: choose a whole number of at least 0"),
         (lambda: Recipe(seed=-1), "seed is -1: choose a whole number of at least 0"),
         (lambda: Recipe(seed=2**63), "seed is 9223372036854775808: choose a whole number of at most 92233720368547758"),
         (lambda: Recipe(sample_updates=0), "sample_updates is 0: choose a whole number of at least 1"),
@@ -183,6 +253,8 @@ def test_bad_settings_are_refused(make, text):
         (Exponential(0.01), 1, 0.1, 0.01),
         (Cosine(0), 1, 0.5, 0),
         (Cosine(0.1), 0, 0.5, 0),
+        (OneCycle(0.5, 0.1, 0.001), 0.1, 1, 0.001),
+        (Adaptive(), 1, 1, 1),
     ],
 )
 def test_schedules(schedule, start, half, end):
@@ -194,6 +266,37 @@ def test_schedules(schedule, start, half, end):
 def test_the_cosines_warm_up_is_linear():
     assert Cosine(0.1)(0.05) == pytest.approx(0.5 * (1 + math.cos(0.05 * math.pi)) / 2)
     assert Cosine(0.1)(0.1) == pytest.approx((1 + math.cos(0.1 * math.pi)) / 2)
+
+
+def test_one_cycle_is_pytorchs():
+    """PyTorch's goes through the steps; its peak lies at step rise · steps - 1, its end at steps - 1."""
+    parameter = torch.zeros(1, requires_grad=True)
+    sgd = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(sgd, max_lr=1.0, total_steps=101, pct_start=0.31, cycle_momentum=False)
+    peak = 0.31 * 101 - 1
+    for step in range(101):
+        assert OneCycle(rise=peak / 100)(step / 100) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
+        sgd.step()
+        if step < 100:
+            theirs.step()
+
+
+@pytest.mark.parametrize(
+    ("loss", "before", "factor"), [(0.9, 1.0, 2), (1.0, 1.0, 1), (1.2, 1.0, 1), (1.3, 1.0, 0.5), (0.0, 0.1, 2)]
+)
+def test_the_adaptive_rate_grows_while_the_loss_falls_and_shrinks_when_it_rises(loss, before, factor):
+    assert Adaptive(grow=2, shrink=0.5, tolerance=1.25).change(loss, before) == factor
+
+
+def test_the_adaptive_rate_in_training():
+    recipe = replace(PLAIN, mode="BT", epochs=40, learning_rate=2.0, schedule=Adaptive(1.5, 0.5, 1.0))
+    steps = list(train(small(), blobs(30), recipe))
+    rates, losses = [step.learning_rate for step in steps], [step.loss for step in steps]
+    assert rates[:2] == [2.0, 2.0]  # after the first epoch there is nothing to compare with
+    for k in range(1, 39):
+        assert rates[k + 1] == pytest.approx(rates[k] * (1.5 if losses[k] < losses[k - 1] else 0.5), rel=1e-12)
+    assert {later > earlier for earlier, later in pairwise(rates[1:])} == {True, False}
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_the_rate_follows_the_share_of_the_training_that_is_done():
@@ -297,6 +400,11 @@ def test_sample_by_sample_stays_with_an_image_until_its_loss_is_small(watched):
     assert all(len({n for n, _ in turns[k : k + 10]}) == 10 for k in (0, 10, 20))
 
 
+def test_the_seeds_names_of_the_modes():
+    names = {"ST": "stochastic", "BT": "whole-batch", "EET": "sample-by-sample", "mini-batch": "mini-batch"}
+    assert {name: Recipe(mode=name).mode for name in names} == names
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_learns(mode):
     network, data = small(), blobs(30)
@@ -394,6 +502,47 @@ def test_resumed_equals_uninterrupted(tmp_path, mode, stop):
     assert second.position == trainer.position
 
 
+REMEMBERING = {
+    "momentum": {"optimizer": SGD(0.9)},
+    "adam": {"optimizer": Adam(weight_decay=0.01), "learning_rate": 0.01},
+    "adamw": {"optimizer": AdamW(), "learning_rate": 0.01, "schedule": OneCycle()},
+    "adaptive": {"schedule": Adaptive(1.5, 0.5, 1.0)},
+    "exponential": {"averaging": ExponentialAverage(0.9)},
+    "stochastic-weight": {"averaging": StochasticWeightAverage(0.3), "schedule": Steps()},
+    "patience": {"stopping": Stopping(patience=2), "learning_rate": 1.0},
+    "all": {
+        "optimizer": AdamW(),
+        "schedule": Adaptive(1.5, 0.5, 1.0),
+        "averaging": ExponentialAverage(0.5),
+        "stopping": Stopping(patience=2, updates=27),
+        "learning_rate": 0.3,
+    },
+}
+
+
+@pytest.mark.parametrize("changes", REMEMBERING.values(), ids=REMEMBERING)
+@pytest.mark.parametrize("stop", [3, 17])
+def test_whatever_remembers_is_resumed_to_the_same_bits(tmp_path, changes, stop):
+    """Promise 3, with each optimiser, schedule and average; epochs have 6 updates."""
+    recipe = replace(VARIED, epochs=6, **changes)
+    whole = Trainer(eventful(), blobs(30), recipe)
+    expected = history(whole)
+    first = Trainer(eventful(), blobs(30), recipe)
+    stream = iter(first)
+    records = history(next(stream) for _ in range(stop))
+    save_checkpoint(tmp_path / "c", first, {})
+    second = Trainer(eventful(seed=99), blobs(30), recipe)
+    load_checkpoint(tmp_path / "c", second)
+    assert records + history(second) == expected
+    assert {n: a.tobytes() for n, a in second.arrays.items()} == {n: a.tobytes() for n, a in whole.arrays.items()}
+    assert second.position == whole.position
+    save_checkpoint(tmp_path / "end", second, {})  # and once more, when all is over: nothing is settled twice
+    third = Trainer(eventful(seed=99), blobs(30), recipe)
+    load_checkpoint(tmp_path / "end", third)
+    assert list(third) == []
+    assert third.network.parameters.tobytes() == whole.network.parameters.tobytes()
+
+
 def test_a_stream_that_is_left_can_be_taken_up():
     """Stop reading, iterate again: the trainer goes on where it was."""
     expected = history(train(eventful(), blobs(30), VARIED))
@@ -405,6 +554,183 @@ def test_a_stream_that_is_left_can_be_taken_up():
                 break
     assert records == expected
     assert list(trainer) == []
+
+
+# --- stop criteria (D4) ------------------------------------------------------------------------------------------
+
+
+def stopped(stopping, recipe=None, network=None, count=30):
+    trainer = Trainer(network or small(), blobs(count), replace(recipe or PLAIN, epochs=50, stopping=stopping))
+    steps = list(trainer)
+    assert [step.stopped_by for step in steps[:-1]] == [""] * (len(steps) - 1)
+    assert trainer.finished
+    assert trainer.position.stopped_by == steps[-1].stopped_by
+    return steps, trainer
+
+
+@pytest.mark.parametrize(
+    ("name", "bound", "value"),
+    [
+        ("loss", 0.3, lambda step: step.loss),
+        ("error", 0.1, lambda step: step.error),
+        ("gradient_norm", 0.6, lambda step: step.gradient_norm),
+    ],
+)
+def test_training_stops_after_the_first_epoch_that_meets_a_criterion(name, bound, value):
+    steps, _ = stopped(Stopping(**{name: bound}))
+    ends = [step for step in steps if step.ends_epoch]
+    assert steps[-1].stopped_by == name
+    assert value(ends[-1]) <= bound
+    assert all(value(step) > bound for step in ends[:-1])
+    assert 2 < len(ends) < 50
+
+
+def test_the_gradients_norm_is_that_of_the_whole_batch(watched):
+    network, data = small(), blobs()
+    gradient = network.loss_and_gradients(data.images, data.labels).vector
+    step = next(train(network, data, replace(PLAIN, mode="BT")))
+    assert step.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-12)
+
+
+def test_the_gradients_norm_of_an_epoch_is_the_root_mean_square(monkeypatch):
+    norms, original = [], Network.loss_and_gradients
+
+    def spy(self, images, labels, training=None):
+        result = original(self, images, labels, training)
+        norms.append(np.linalg.norm(result.vector))
+        return result
+
+    monkeypatch.setattr(Network, "loss_and_gradients", spy)
+    steps = list(train(small(), blobs(), PLAIN))
+    assert steps[1].gradient_norm == pytest.approx(np.sqrt(np.mean(np.square(norms[:2]))))
+    assert steps[-1].gradient_norm == pytest.approx(np.sqrt(np.mean(np.square(norms[3:]))))
+
+
+@pytest.mark.parametrize("updates", [1, 7, 8, 16])
+def test_training_stops_after_so_many_updates(updates):
+    recipe = replace(PLAIN, validation=0.2)
+    steps, trainer = stopped(Stopping(updates=updates), recipe)  # 6 an epoch
+    assert steps[-1].step == len(steps) == updates
+    assert steps[-1].stopped_by == "updates"
+    assert steps[-1].validation.loss == trainer.network.evaluate(trainer.validation).loss  # also within an epoch
+
+
+def test_training_stops_when_its_time_is_over(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+    steps, trainer = stopped(Stopping(seconds=4.5))
+    assert steps[-1].stopped_by == "seconds"
+    assert len(steps) == 3  # looked at after 1, 2 + 1 and 4 + 1 seconds
+    assert trainer.position.seconds == 6
+
+
+def test_patience_ends_with_the_best_parameters():
+    """Labels at random: the validation loss soon rises, while the training loss goes on falling."""
+    data = replace(blobs(30), labels=np.random.default_rng(1).integers(0, 3, 30))
+    recipe = replace(PLAIN, epochs=50, learning_rate=0.5, validation=0.3, stopping=Stopping(patience=3))
+    trainer = Trainer(small(), data, recipe)
+    losses = [step.validation.loss for step in trainer if step.ends_epoch]
+    best = int(np.argmin(losses)) + 1
+    assert trainer.position.stopped_by == "patience"
+    assert trainer.position.best_epoch == best == len(losses) - 3
+    assert trainer.network.evaluate(trainer.validation).loss == losses[best - 1]
+
+
+def test_the_best_is_kept_where_something_else_stops():
+    data = replace(blobs(30), labels=np.random.default_rng(1).integers(0, 3, 30))
+    recipe = replace(PLAIN, epochs=12, learning_rate=0.5, validation=0.3, stopping=Stopping(patience=100))
+    trainer = Trainer(small(), data, recipe)
+    losses = [step.validation.loss for step in trainer if step.ends_epoch]
+    assert trainer.position.stopped_by == "epochs"
+    assert trainer.network.evaluate(trainer.validation).loss == min(losses) < losses[-1]
+
+
+def test_criteria_combine_and_the_first_stops():
+    steps, _ = stopped(Stopping(loss=0.3, updates=9, seconds=1e6))
+    assert (len(steps), steps[-1].stopped_by) == (9, "updates")
+    steps, _ = stopped(Stopping(loss=1e6, error=1.0, updates=9))
+    assert (len(steps), steps[-1].stopped_by) == (8, "loss")
+
+
+def test_without_a_criterion_the_epochs_stop():
+    steps = list(train(small(), blobs(), PLAIN))
+    assert (len(steps), steps[-1].stopped_by) == (6, "epochs")
+
+
+def test_patience_needs_images_to_validate_on():
+    recipe = replace(PLAIN, stopping=Stopping(patience=2))
+    with pytest.raises(SettingError, match=r"^patience looks at the validation loss: hold images out, with a valid"):
+        Trainer(small(), blobs(), recipe)
+    Trainer(small(), blobs(), recipe, validation=blobs(9))
+
+
+# --- averages ------------------------------------------------------------------------------------------------------
+
+
+def parameters_after_updates(network, recipe, data):
+    """Without an average."""
+    states, ends = [], []
+    for step in train(network, data, replace(recipe, averaging=None)):
+        states.append(network.parameters.copy())
+        ends.append(step.ends_epoch)
+    return states, ends
+
+
+def test_the_exponential_average():
+    recipe = replace(PLAIN, averaging=ExponentialAverage(0.75))
+    states, _ = parameters_after_updates(small(), recipe, blobs())
+    expected = states[0]
+    for number, state in enumerate(states[1:], 2):
+        weight = max(0.25, 1 / number)
+        expected = (1 - weight) * expected + weight * state
+    network = small()
+    list(train(network, blobs(), recipe))
+    np.testing.assert_allclose(network.parameters, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_stochastic_weight_average_is_the_mean_of_the_last_epochs(mode):
+    recipe = replace(PLAIN, epochs=6, mode=mode, averaging=StochasticWeightAverage(0.5))
+    states, ends = parameters_after_updates(small(), recipe, blobs())
+    last = [state for state, end in zip(states, ends, strict=True) if end][3:]
+    assert len(last) == 3
+    network = small()
+    list(train(network, blobs(), recipe))
+    np.testing.assert_allclose(network.parameters, np.mean(last, axis=0), rtol=1e-12)
+
+
+def test_an_average_is_what_is_validated_and_training_goes_on_without_it():
+    recipe = replace(VARIED, averaging=ExponentialAverage(0.9))
+    plain, _ = parameters_after_updates(eventful(), recipe, blobs(30))
+    network = eventful()
+    trainer = Trainer(network, blobs(30), recipe)
+    for count, step in enumerate(trainer):
+        np.testing.assert_array_equal(network.parameters, plain[count])
+        if step.validation:
+            with trainer.averaged():
+                assert network.evaluate(trainer.validation).loss == step.validation.loss
+            assert network.evaluate(trainer.validation).loss != step.validation.loss
+    assert network.evaluate(trainer.validation).loss == step.validation.loss
+    assert (network.parameters != plain[-1]).any()
+
+
+def test_an_averages_statistics_are_its_own():
+    """Measured anew: in the end they do not depend on what training had measured."""
+    recipe = replace(VARIED, epochs=1, augmentation=Augmentation(), averaging=ExponentialAverage(0.9))
+    network = eventful()
+    trainer = Trainer(network, blobs(300), recipe)
+    list(trainer)
+    activations = network.trace(trainer.data.images, trainer.data.labels).outputs["C1"]
+    running = network["bn.running_mean"]
+    np.testing.assert_allclose(running, activations.mean(axis=(0, 2, 3)), rtol=0.1, atol=0.02)
+
+
+def test_an_average_without_anything_in_it_changes_nothing():
+    recipe = replace(PLAIN, averaging=StochasticWeightAverage(0.9), stopping=Stopping(updates=2))
+    network, other = small(), small()
+    list(train(network, blobs(), recipe))
+    list(train(other, blobs(), replace(recipe, averaging=None)))
+    np.testing.assert_array_equal(network.parameters, other.parameters)
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------
@@ -430,6 +756,13 @@ def saved(tmp_path, position=None):
         Position(image=4, errors=5),
         Position(loss_sum=math.nan),
         Position(loss_sum=math.inf),
+        Position(step=3, updates=4),
+        Position(step=3, averaged=4),
+        Position(rate_factor=0.0),
+        Position(best_epoch=3),
+        Position(best_loss=math.nan),
+        Position(stopped_by="boredom"),
+        Position(seconds=math.inf),
     ],
     ids=str,
 )
@@ -509,7 +842,9 @@ def test_a_checkpoint_cut_off_or_flipped_is_refused_or_whole(tmp_path):
         ),
         Recipe(schedule=Exponential(0.5)),
         Recipe(schedule=Cosine(0.25)),
-        Recipe(augmentation=Augmentation(2, True, 15, 0.2, 10, (8, 2), 0.5, 2)),
+        Recipe(optimizer=Adam(0.5), schedule=OneCycle(0.5)),
+        Recipe(optimizer=AdamW(weight_decay=0.5), schedule=Adaptive(1.5), averaging=ExponentialAverage(0.5)),
+        Recipe(averaging=StochasticWeightAverage(0.5), stopping=Stopping(0.1, 0.2, 0.3, 4, 5, 6.5)),
     ],
 )
 def test_a_recipe_comes_back_from_json(recipe):
@@ -526,7 +861,7 @@ def test_a_recipe_comes_back_from_json(recipe):
         {"learning_rate": None},
         {"validation": [1]},
         {"sample_loss": "low"},
-        {"optimizer": {"name": "Adam"}},
+        {"optimizer": {"name": "Adagrad"}},
         {"optimizer": {"name": ["SGD"]}},
         {"optimizer": {"momentum": 0.9}},
         {"optimizer": {"name": "SGD", "speed": 3}},
@@ -535,6 +870,11 @@ def test_a_recipe_comes_back_from_json(recipe):
         {"schedule": None},
         {"schedule": {"name": "steps", "at": 3}},
         {"schedule": {"name": "steps", "at": ["a"]}},
+        {"averaging": {"name": "none"}},
+        {"averaging": 3},
+        {"stopping": None},
+        {"stopping": {"loss": "low"}},
+        {"stopping": {"whim": 3}},
     ],
     ids=str,
 )
@@ -555,14 +895,14 @@ def test_an_optimiser_of_ones_own_trains_but_cannot_be_stored():
     class Backwards:
         slots = 0
 
-        def update(self, parameters, gradient, memory, rate, decayed):
+        def update(self, parameters, gradient, memory, rate, decayed, step):
             assert memory.shape == (0, parameters.size)
             parameters += rate * gradient
 
     recipe = replace(PLAIN, optimizer=Backwards())
     losses = [step.loss for step in train(small(), blobs(), recipe) if step.ends_epoch]
     assert losses[1] > losses[0]
-    with pytest.raises(SettingError, match=r"cannot be stored: register its class in OPTIMIZERS or SCHEDULES$"):
+    with pytest.raises(SettingError, match=r"cannot be stored: register its class in OPTIMIZERS, SCHEDULES or AV"):
         recipe.to_json()
 
 

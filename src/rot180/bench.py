@@ -165,12 +165,12 @@ def rot180_side(network: Network, images: Array, labels: Array, training: bool, 
     program = network.program
     if not isinstance(program, Trains):
         raise SettingError(f"the engine {network.engine_name} does not make many updates in one call")
-    memory, mask = np.zeros((1, network.layout.size), np.float32), decayed(network.graph, network.layout)
+    memory, parts = np.zeros((1, network.layout.size), np.float32), decayed(network.graph, network.layout)
 
     def train(repeats: int) -> None:
         order, rates = np.tile(np.arange(batch), repeats), np.full(repeats, LEARNING_RATE)
         batches = Batches(images, labels, order, batch, AS_THEY_ARE, seed=1, epoch=0, step=0, rates=rates)
-        program.train(batches, SGD(), network.parameters, network.statistics, memory, mask)
+        program.train(batches, SGD(), network.parameters, network.statistics, memory, parts)
 
     return train
 

@@ -1,16 +1,23 @@
 """Writing files so that a crash at any byte leaves the old one or the new one."""
 
+import hashlib
+import json
 import os
 import secrets
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
+from rot180.arrays import Array
 from rot180.errors import RunError
 
 UNFINISHED = ".part"  # how a temporary file's name ends
+SAFETENSORS_TYPES = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
 
 
-def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Put `content` at `path`: a temporary file beside it, flushed to the disk, then renamed over it.
+def replace_file(path: str | os.PathLike[str], content: bytes | Iterable[bytes | memoryview]) -> None:
+    """Put `content`, whole or in parts, at `path`: a temporary file beside it, flushed to the disk, renamed over it.
 
     Raises RunError, naming the file, where that cannot be done (no such folder, no permission, a full disk);
     the old file is then as it was.
@@ -20,7 +27,7 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}"
         try:
             with temporary.open("xb") as file:  # as any new file: readable by whom the umask lets (mkstemp: nobody)
-                file.write(content)
+                file.writelines([content] if isinstance(content, bytes) else content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -40,3 +47,37 @@ def flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def safetensors(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
+    """A safetensors file of float arrays, in parts that are the arrays' own memory: large ones are not copied.
+
+    Eight bytes: the header's length; the header: JSON, the place of each array; the arrays.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": SAFETENSORS_TYPES[array.dtype],
+            "shape": array.shape,
+            "data_offsets": (start, end),
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little") + text, *(_bytes(array) for array in arrays.values())]
+
+
+def digest(arrays: Mapping[str, Array], *texts: str) -> str:
+    """SHA-256 of arrays, with their names and shapes, and of texts: what damage would change."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(f"{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
+        found.update(_bytes(arrays[name]))
+    for text in texts:
+        found.update(f"{len(text)} {text}\n".encode())
+    return found.hexdigest()
+
+
+def _bytes(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

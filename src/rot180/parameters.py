@@ -35,6 +35,11 @@ class Place:
         return slice(self.offset, self.offset + prod(self.shape))
 
 
+def aligned_size(shape: Shape) -> int:
+    """How many floats an array takes in the vector, with the zeros behind it."""
+    return -(-prod(shape) // ALIGNMENT) * ALIGNMENT
+
+
 class Layout:
     """The places of arrays in a flat vector; what lies between them (for alignment) stays zero."""
 
@@ -44,7 +49,7 @@ class Layout:
         for node, arrays in shapes.items():
             for name, shape in arrays.items():
                 places.append(Place(node, name, end, shape))
-                end += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
+                end += aligned_size(shape)
         self.places = tuple(places)
         self.size = end
         self.count = sum(prod(place.shape) for place in places)
@@ -150,9 +155,14 @@ def initial_vector(graph: Graph, layout: Layout, start: Initializer, seed: int, 
     return vector
 
 
-def decayed(graph: Graph, layout: Layout) -> Array:
-    """1 where weight decay acts, 0 elsewhere: on drawn weights, not on biases and scales."""
-    mask = np.zeros(layout.size, np.float32)
+def decayed(graph: Graph, layout: Layout) -> tuple[slice, ...]:
+    """The parts of the vector that weight decay acts on: drawn weights, not biases and scales."""
+    parts: list[slice] = []
     for place in layout.places:
-        mask[place.slice] = place.name not in graph[place.node].layer.initial_values
-    return mask
+        if place.name in graph[place.node].layer.initial_values:
+            continue
+        start, stop = place.offset, place.offset + aligned_size(place.shape)
+        if parts and parts[-1].stop == start:
+            start = parts.pop().start
+        parts.append(slice(start, stop))
+    return tuple(parts)

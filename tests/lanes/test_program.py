@@ -12,6 +12,7 @@ from rot180 import models
 from rot180.chance import Training
 from rot180.data import Dataset, mnist
 from rot180.engines.lanes.check import UnsoundPlanError, check_plan, first_difference
+from rot180.engines.lanes.optimizers import UPDATES, AdamRow, SGDRow, adam, pieces, records, sgd
 from rot180.engines.lanes.program import LanesEngine, Mode
 from rot180.errors import DivergenceError, SettingError
 from rot180.graph import chain, residual, sequence
@@ -27,9 +28,10 @@ from rot180.layers import (
     SoftmaxCrossEntropy,
 )
 from rot180.network import Network
-from rot180.training import Recipe, Trainer, loop
+from rot180.training import SGD, Adam, AdamW, ExponentialAverage, Recipe, Stopping, Trainer, loop
 from rot180.training.checkpoint import load_checkpoint, save_checkpoint
 
+OPTIMIZERS = SGD(), SGD(0.5, nesterov=False), Adam(epsilon=1e-3, weight_decay=0.01), AdamW(epsilon=1e-3)
 RECIPE = Recipe(epochs=2, batch=37, learning_rate=0.02, validation=0.0, seed=3)
 
 
@@ -107,6 +109,34 @@ class TestTraining:
             pass
         assert bits(second.network) == bits(trained(graph)[0])
 
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda rule: type(rule).__name__)
+    def test_compiled_optimisers_are_the_definitions(self, graph, optimizer):
+        """The same five updates by the compiled rule, and from the same gradients by optimizers.py."""
+        recipe = replace(RECIPE, optimizer=optimizer, learning_rate=0.003, stopping=Stopping(updates=5))
+        recipe = replace(recipe, averaging=ExponentialAverage(0.7))
+        compiled, defined = (Trainer(Network(graph(), seed=1), DIGITS, recipe) for _ in range(2))
+        defined._advance = defined._advance_by_one
+        last = [list(each)[-1] for each in (compiled, defined)]
+        assert last[0].step == last[1].step == 5
+        assert last[0].gradient_norm == pytest.approx(last[1].gradient_norm, rel=1e-4)
+        for name, array in compiled.arrays.items():
+            other = defined.arrays[name]
+            assert not array.size or np.abs(array - other).max() <= 1e-4 * np.abs(other).max(), name
+
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda rule: type(rule).__name__)
+    def test_their_bits_depend_neither_on_threads_nor_on_interruptions(self, graph, optimizer, tmp_path, monkeypatch):
+        """Promises 3 and 4."""
+        recipe = replace(RECIPE, optimizer=optimizer, learning_rate=0.003, epochs=1, averaging=ExponentialAverage(0.7))
+        expected, _ = trained(graph, threads=1, recipe=recipe)
+        monkeypatch.setattr(loop, "RECORD_SECONDS", 0.0)
+        first = Trainer(Network(graph(), seed=1, threads=2), DIGITS, recipe)
+        next(iter(first))
+        save_checkpoint(tmp_path / "c", first, {})
+        second = Trainer(Network(graph(), seed=99, threads=2), DIGITS, recipe)
+        load_checkpoint(tmp_path / "c", second)
+        list(second)
+        assert bits(second.network) == bits(expected)
+
     def test_one_image_an_update(self, graph):
         few = DIGITS.take(slice(0, 20))
         network, steps = trained(graph, recipe=replace(RECIPE, mode="stochastic", epochs=1), data=few)
@@ -120,7 +150,15 @@ class TestTraining:
         with pytest.raises(DivergenceError, match=r"in epoch 1, update \d+: .* nothing was changed by this update"):
             list(trainer)
         assert np.isfinite(network.parameters).all()
-        assert trainer.position.step >= 1
+        assert np.isfinite(network.statistics).all()
+        assert np.isfinite(trainer.memory).all()
+        made = trainer.position.step
+        assert made >= 1
+        shorter = replace(RECIPE, learning_rate=1e12, stopping=Stopping(updates=made))
+        again = Trainer(Network(graph(), seed=1), DIGITS, shorter)
+        list(again)
+        assert bits(again.network) == bits(network)  # what the updates before had left
+        assert again.memory.tobytes() == trainer.memory.tobytes()
 
     def test_every_value_agrees_with_the_definition(self, graph):
         network = Network(graph(), seed=1)
@@ -128,6 +166,56 @@ class TestTraining:
         operands = (images, DIGITS.labels[:11], network.parameters, network.statistics)
         assert first_difference(program, *operands) is None
         assert first_difference(program, *operands, Training(1, 5)) is None
+
+
+ROW_TYPES = {sgd: SGDRow, adam: AdamRow}
+
+
+@pytest.mark.parametrize("rule", [*OPTIMIZERS, Adam(), AdamW()], ids=str)
+def test_a_compiled_rule_is_its_definition(rule):
+    """On vectors of its own: three updates, part of the vector decayed; first without storing."""
+    size, decayed, chance = 400, (slice(0, 16), slice(64, 336)), np.random.default_rng(1)
+    p = chance.standard_normal(size).astype(np.float32)
+    expected, memory = p.copy(), np.zeros((2, rule.slots, size), np.float32)
+    kernel = UPDATES[type(rule)][0]
+    for step in range(1, 4):
+        g, rate = chance.standard_normal(size).astype(np.float32), 0.1 / step
+        rule.update(expected, g, memory[1], rate, decayed, step)
+        table, S = records(rule, np.array([rate]), step, size), np.zeros(16, np.float32)
+        for storing in (0, 1):
+            before = p.copy(), memory[0].copy()
+            for first, last, decays in pieces(decayed, size):
+                record = table[0, 2 * storing + decays].item()
+                kernel.run(p, g, memory[0].reshape(-1), S, ROW_TYPES[kernel](*record), first, last)
+            assert storing or (p.tobytes(), memory[0].tobytes()) == tuple(each.tobytes() for each in before)
+        assert not S.any()
+        np.testing.assert_allclose(p, expected, rtol=2e-6, atol=1e-6)
+        np.testing.assert_allclose(memory[0], memory[1], rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [SGD(), Adam()], ids=str)
+@pytest.mark.parametrize("place", ["p", "g", "memory"])
+def test_a_rule_that_would_leave_what_is_not_finite_says_so(rule, place):
+    kernel, size = UPDATES[type(rule)][0], 32
+    given = {"p": np.ones(size, np.float32), "g": np.ones(size, np.float32)}
+    given["memory"] = np.ones(rule.slots * size, np.float32)
+    given[place][19] = np.inf
+    S = np.zeros(16, np.float32)
+    row = ROW_TYPES[kernel](*records(rule, np.array([0.1]), 1, size)[0, 0].item())
+    kernel.run(given["p"], given["g"], given["memory"], S, row, 0, 2)
+    assert np.isnan(S).any()
+
+
+def test_pieces_cover_the_vector_once():
+    for decayed, size in (((), 16), ((slice(0, 16),), 16), ((slice(16, 48), slice(4096, 10000)), 20000)):
+        mask = np.zeros(size)
+        for part in decayed:
+            mask[part] = 1
+        found = pieces(decayed, size)
+        assert [tuple(found[:-1, 1]), 0, -(-size // 16)] == [tuple(found[1:, 0]), found[0, 0], found[-1, 1]]
+        for first, last, decays in found:
+            assert (mask[first * 16 : last * 16] == decays).all()
+            assert 0 < last - first <= 128
 
 
 def lenet_program():

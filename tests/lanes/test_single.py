@@ -15,10 +15,11 @@ from test_kernels import WIRINGS, layouts, vectors
 from rot180 import Network, models
 from rot180.engines.lanes import jit
 from rot180.engines.lanes.program import FEW, LanesEngine
+from rot180.engines.lanes.single import plan
 from rot180.engines.lanes.single import program as single_program
 from rot180.engines.lanes.single.kernels import convolution
 from rot180.engines.lanes.single.program import SingleProgram
-from rot180.engines.lanes.single.table import can, choose, tile_for
+from rot180.engines.lanes.single.table import can, case_of, choose, pixels_fill_lanes, tile_for
 from rot180.engines.lanes.table import F2X2_3X3, F2X2_5X5, F4X4_3X3, Case, Choice, Pass
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
@@ -128,6 +129,7 @@ def only(monkeypatch, variant):
         return Choice(node, case.in_pass, variant if can(case, variant) else None, "the test's")
 
     monkeypatch.setattr(convolution, "choose", choose)
+    monkeypatch.setattr(plan, "pixels_fill_lanes", lambda _: False)
 
 
 @pytest.mark.parametrize("variant", WINOGRAD, ids=str)
@@ -182,6 +184,96 @@ def test_the_choice_of_algorithms():
     assert chosen(64, 64, 3, 56, stride=(2, 2)) is chosen(64, 64, 3, 56, groups=2) is chosen(64, 64, 7, 56) is None
     program = compiled(models.resnet_small(20))
     assert {choice.node: choice.algorithm for choice in program.plan.choices}["stage2_1.sum.conv2"] == F4X4_3X3
+
+
+# --- pixels in the lanes -------------------------------------------------------------------------------------------
+
+
+def both_ways(graph, monkeypatch):
+    """Compiled with pixels and with channels in the lanes: both are right, and not a bit differs."""
+    program, x, given = check(graph), batch(graph, 2), vectors(graph)
+    assert "first_convolution" in rows(program)
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "pixels_fill_lanes", lambda _: False)
+        other = check(graph)
+    assert "first_convolution" not in rows(other)
+    np.testing.assert_array_equal(program.scores(x, *given), other.scores(x, *given))
+    return program
+
+
+FIRST = [
+    Convolution(6, 5, padding=2),
+    Convolution(6, (2, 3), stride=(3, 1), bias=False, padding=((0, 1), (4, 0)), remainder="floor"),
+    Convolution(6, 3, dilation=(2, 3), padding=(3, 7)),
+    Convolution(20, (1, 2), padding=3),
+]
+
+
+@pytest.mark.parametrize("pool", [None, MaxPooling(2, remainder="floor")], ids=["whole", "pooled"])
+@pytest.mark.parametrize("shape", [(3, 8, 9), (2, 7, 26), (1, 6, 70)], ids=str)
+@pytest.mark.parametrize("layer", FIRST, ids=str)
+def test_first_convolutions(layer, shape, pool, monkeypatch):
+    monkeypatch.setattr(plan, "pixels_fill_lanes", lambda _: True)
+    behind = {"pool": pool} if pool else {}
+    both_ways(classifier(shape, layer=layer, norm=BatchNormalization(), relu=ReLU(), **behind), monkeypatch)
+
+
+def test_what_goes_with_first_convolutions(monkeypatch):
+    monkeypatch.setattr(plan, "pixels_fill_lanes", lambda _: True)
+    first, pool, shape = Convolution(6, 3), MaxPooling(2), (2, 14, 20)
+
+    def pools(**layers):
+        return "max_pooling_of_one" in rows(both_ways(classifier(shape, **layers), monkeypatch))
+
+    assert not pools(scale=ScalePixels(-1, 3), first=first, pool=pool, relu=ReLU(), dropout=Dropout())
+    assert not pools(first=first, pool=pool, norm=BatchNormalization(), relu=ReLU())
+    assert not pools(drop=Dropout(), first=first, same=Identity(), pool=pool, back=Convolution(18, 2, padding=1))
+    assert pools(first=first, pool=pool, again=MaxPooling(2, remainder="floor"))  # the second is left
+    for other in (MaxPooling((2, 3)), MaxPooling(2, stride=1), MaxPooling(2, padding=1), MaxPooling(3, stride=1)):
+        assert pools(first=first, pool=other)
+    assert pools(first=first, both=branches(a=chain(pool=pool, flat=Dense(3)), b=Dense(2)))
+    both_ways(classifier(shape, first=first, block=residual(chain(conv=Convolution(6, 1)))), monkeypatch)
+
+
+def test_planes_have_one_reader_and_may_be_pooled_by_the_last_layer(monkeypatch):
+    monkeypatch.setattr(plan, "pixels_fill_lanes", lambda _: True)
+    nodes = [
+        Node("scaled", ScalePixels(-1, 1), ("image",)),
+        Node("a", Convolution(5, 3), ("scaled",)),
+        Node("b", Convolution(5, 3), ("scaled",)),
+        Node("sum", Add(), ("a", "b")),
+        Node("pool", MaxPooling(2), ("sum",)),
+        Node("loss", SoftmaxCrossEntropy(), ("pool", "label")),
+    ]
+    two = check(
+        Graph(
+            [*nodes[:-1], Node("end", Dense(5), ("pool",)), Node("loss", nodes[-1].layer, ("end", "label"))], (3, 8, 20)
+        )
+    )
+    assert "first_convolution" not in rows(two)
+    alone = [nodes[1], Node("pool", MaxPooling(2), ("a",)), Node("end", Dense(5), ("pool",))]
+    alone = [nodes[0], *alone, Node("loss", SoftmaxCrossEntropy(), ("end", "label"))]
+    for output in ("scaled", "a", "pool", "end"):
+        program = check(Graph(alone, (3, 8, 20), output))
+        assert ("first_convolution" in rows(program)) == (output != "scaled")
+
+
+def test_what_the_lanes_hold():
+    """Pixels where filters are few and rows long."""
+
+    def pixels(shape, layer):
+        return pixels_fill_lanes(case_of(layer, shape, precise=False))
+
+    assert pixels((1, 28, 28), Convolution(6, 5, padding=2))
+    assert pixels((3, 32, 32), Convolution(8, 3, padding=1))
+    assert not pixels((3, 32, 32), Convolution(16, 3, padding=1))
+    assert not pixels((3, 224, 224), Convolution(64, 7, stride=2, padding=3, remainder="floor"))
+    assert not pixels((1, 28, 28), Convolution(6, 5, stride=(1, 2), padding=2, remainder="floor"))
+    assert not pixels((1, 28, 28), Convolution(6, 1))
+    assert not pixels((2, 28, 28), Convolution(6, 5, groups=2))
+    assert not pixels((1, 10, 10), Convolution(14, 5))
+    choice = compiled(models.lenet5()).plan.choices[0]
+    assert str(choice) == "C1, forward: direct, pixels in the lanes: 6 filters would leave lanes empty"
 
 
 @pytest.mark.parametrize(

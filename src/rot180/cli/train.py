@@ -8,33 +8,38 @@ Everything the run leaves lies in one folder: the trained weights, the results, 
   rot180 train FOLDER                            FOLDER holds train-images-idx3-ubyte[.gz] and the three others,
                                                  or data_batch_1.bin to data_batch_5.bin and test_batch.bin
   rot180 train cifar-10-batches-bin --network resnet-20 --flip --shift 4 --epochs 60
+  rot180 train --optimizer adamw --patience 3 --average exponential
   rot180 train --resume runs/quick
+
+Ways of training, with their equations: docs/training.md
 """
 
 import argparse
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from rot180 import models
 from rot180.arrays import text
 from rot180.cli.output import percent, print_json
-from rot180.data.augmentation import Augmentation
 from rot180.data.dataset import Dataset
 from rot180.engines import DEFAULT_ENGINE, ENGINES
 from rot180.errors import DataError, SettingError
-from rot180.optimizers import SGD
+from rot180.optimizers import OPTIMIZERS, SGD
 from rot180.parameters import INITIALIZERS
-from rot180.training.recipe import MODES, Recipe
+from rot180.training.averaging import AVERAGES
+from rot180.training.recipe import MODES, SHORT_MODES, Recipe
 from rot180.training.run import Run, Settings, read_settings
 from rot180.training.schedules import SCHEDULES
+from rot180.training.stopping import EPOCHS, Stopping
 
 RUNS = Path("runs")
-STOPPED = 130
 NETWORK_FOR = {(1, 28, 28): "lenet-5", (3, 32, 32): "resnet-20"}  # (C, H, W) of an image
+SIGNALLED = 128  # and the signal's number, as shells have it: 130 for Ctrl-C, 143 for SIGTERM
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,15 +54,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
     parser.add_argument("--epochs", type=int, metavar="N", help=f"times through the images (default: {recipe.epochs})")
     parser.add_argument("--seed", type=int, metavar="N", help=f"of every chance (default: {recipe.seed})")
-    parser.add_argument("--mode", choices=MODES, help=f"when to update (default: {recipe.mode})")
-    parser.add_argument("--batch", type=int, metavar="N", help=f"images an update (default: {recipe.batch})")
     parser.add_argument(
-        "--learning-rate", type=float, metavar="X", help=f"at its highest (default: {recipe.learning_rate})"
+        "--mode",
+        type=_one_of((*MODES, *SHORT_MODES)),
+        metavar="MODE",
+        help="when to update: mini-batch (default), stochastic (ST), whole-batch (BT), sample-by-sample (EET)",
     )
-    parser.add_argument("--schedule", choices=SCHEDULES, help="how the learning rate falls (default: cosine)")
-    parser.add_argument("--momentum", type=float, metavar="X", help=f"(default: {sgd.momentum})")
-    parser.add_argument("--weight-decay", type=float, metavar="X", help=f"(default: {sgd.weight_decay})")
-    _configure_augmentation(parser.add_argument_group("how training images are varied, afresh in every epoch"))
+    parser.add_argument("--batch", type=int, metavar="N", help=f"images an update (default: {recipe.batch})")
+    parser.add_argument("--sample-loss", type=float, metavar="X", help="EET: an image's turn ends below this loss")
+    parser.add_argument("--sample-updates", type=int, metavar="N", help="EET: or after so many updates")
+    parser.add_argument(
+        "--optimizer", type=_one_of(OPTIMIZERS), metavar="NAME", help=f"{', '.join(OPTIMIZERS)} (default: SGD)"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="X",
+        help=f"at its highest (default: {_by_optimizer('usual_rate')})",
+    )
+    parser.add_argument("--schedule", choices=SCHEDULES, help="how the learning rate goes (default: cosine)")
+    parser.add_argument("--momentum", type=float, metavar="X", help=f"of SGD (default: {sgd.momentum})")
+    parser.add_argument("--nesterov", action=argparse.BooleanOptionalAction, help="SGD: look ahead (default)")
+    parser.add_argument("--beta1", type=float, metavar="X", help="of Adam and AdamW (default: 0.9)")
+    parser.add_argument("--beta2", type=float, metavar="X", help="of Adam and AdamW (default: 0.999)")
+    parser.add_argument("--weight-decay", type=float, metavar="X", help=f"(default: {_by_optimizer('weight_decay')})")
+    parser.add_argument("--average", choices=AVERAGES, help="test and save the parameters' average (default: none)")
+    parser.add_argument("--stop-loss", type=float, metavar="X", help="end when an epoch's training loss is at most X")
+    parser.add_argument("--stop-error", type=float, metavar="X", help="the same of its training error, a share")
+    parser.add_argument("--stop-gradient", type=float, metavar="X", help="the same of the gradient's length")
+    parser.add_argument(
+        "--patience", type=int, metavar="N", help="end N epochs after the best validation loss, with it"
+    )
+    parser.add_argument("--max-updates", type=int, metavar="N", help="end after N updates")
+    parser.add_argument("--max-seconds", type=float, metavar="X", help="end after X seconds of training")
+    parser.add_argument(
+        "--shift", type=int, metavar="N", help=f"move images by up to N pixels (default: {recipe.augmentation.shift})"
+    )
+    parser.add_argument("--flip", action="store_true", default=None, help="mirror half of the images, left for right")
     parser.add_argument("--validation", type=float, metavar="X", help="share of images held out (default: 1/12)")
     parser.add_argument("--initializer", choices=INITIALIZERS, help="how weights start (default: he)")
     parser.add_argument("--images", type=int, metavar="N", help="learn from the first N images only")
@@ -65,42 +98,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="processors to use (default: all this process may)")
 
 
-def _configure_augmentation(group: argparse._ArgumentGroup) -> None:
-    default = Recipe().augmentation
-    group.add_argument("--shift", type=int, metavar="N", help=f"by up to N pixels (default: {default.shift})")
-    group.add_argument("--flip", action="store_true", default=None, help="half of them mirrored, left for right")
-    group.add_argument("--rotate", type=float, metavar="X", help="by up to X degrees")
-    group.add_argument("--scale", type=float, metavar="X", help="larger or smaller by up to this share, such as 0.1")
-    group.add_argument("--shear", type=float, metavar="X", help="by up to X degrees")
-    group.add_argument(
-        "--elastic", type=float, nargs=2, metavar=("ALPHA", "SIGMA"), help="elastic distortion; 34 4 suits digits"
-    )
-    group.add_argument(
-        "--crop", type=float, metavar="X", help="a window of at least this share, stretched to the whole"
-    )
-    group.add_argument("--cutout", type=int, metavar="N", help="a square of N pixels becomes 0")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Train, test, report."""
     current = _resumed(arguments) if arguments.resume else _new(arguments)
     from rot180.cli.progress import shown
 
-    with _graceful_stop(current):
+    with _graceful_stop(current) as asked:
         for _ in shown(current):
             pass
     if not current.finished:
         print(f"rot180: stopped; go on with: rot180 train --resume {current.folder}", file=sys.stderr)
         if arguments.json:
             print_json({"stopped": True, "run": str(current.folder), "updates": current.trainer.position.step})
-        return STOPPED
+        return SIGNALLED + asked.signal
     results = {"run": str(current.folder), **current.finish()}
     if arguments.json:
         print_json(results)
     else:
+        reason = "" if results["stopped_by"] == EPOCHS else f" (stopped by: {results['stopped_by'].replace('_', ' ')})"
         print(
             f"test error {percent(results['test_error'])} ({results['test_errors']} of {results['test_images']:,}) "
-            f"after {results['epochs']} epochs, {results['train_seconds']:.1f} s of training\n{current.folder}"
+            f"after {results['epochs']} epochs, {results['train_seconds']:.1f} s of training{reason}\n{current.folder}"
         )
     return 0
 
@@ -157,18 +175,49 @@ def _resumed(arguments: argparse.Namespace) -> Run:
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """The default recipe with what was asked for."""
-
-    def given(**names: str) -> dict[str, Any]:
-        values = {field: getattr(arguments, argument) for field, argument in names.items()}
-        return {field: value for field, value in values.items() if value is not None}
-
-    simple = ("epochs", "seed", "mode", "batch", "learning_rate", "validation")
-    recipe = Recipe(
-        augmentation=replace(Recipe().augmentation, **given(**{each.name: each.name for each in fields(Augmentation)})),
-        optimizer=SGD(**given(momentum="momentum", weight_decay="weight_decay")),
-        **given(**{n: n for n in simple}),
+    name, changes = arguments.optimizer or "SGD", _given(arguments, "epochs", "seed", "mode", "batch", "learning_rate")
+    changes |= _given(arguments, "validation", "sample_loss", "sample_updates")
+    changes["augmentation"] = replace(Recipe().augmentation, **_given(arguments, "shift", "flip"))
+    kind = OPTIMIZERS[name]
+    settings = _given(arguments, "momentum", "nesterov", "beta1", "beta2", "weight_decay")
+    for setting in settings:
+        if setting not in {each.name for each in fields(kind)}:
+            raise SettingError(f"--{setting} is not a setting of {name}: leave it out, or choose another --optimizer")
+    changes = {"optimizer": kind(**settings), "learning_rate": kind.usual_rate, **changes}
+    if arguments.schedule:
+        changes["schedule"] = SCHEDULES[arguments.schedule]()
+    if arguments.average:
+        changes["averaging"] = AVERAGES[arguments.average]()
+    stopping = Stopping(
+        loss=arguments.stop_loss,
+        error=arguments.stop_error,
+        gradient_norm=arguments.stop_gradient,
+        patience=arguments.patience,
+        updates=arguments.max_updates,
+        seconds=arguments.max_seconds,
     )
-    return replace(recipe, schedule=SCHEDULES[arguments.schedule]()) if arguments.schedule else recipe
+    return Recipe(**changes, stopping=stopping)
+
+
+def _by_optimizer(setting: str) -> str:
+    return ", ".join(f"{name} {getattr(kind(), setting):g}" for name, kind in OPTIMIZERS.items())
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of the arguments that were asked for."""
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def _one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Reads one of the names, in capitals or not."""
+    known = {name.lower(): name for name in names}
+
+    def read(text: str) -> str:
+        if text.lower() not in known:
+            raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(known.values())})")
+        return known[text.lower()]
+
+    return read
 
 
 def _free_folder(name: str) -> Path:
@@ -184,14 +233,17 @@ class _graceful_stop:  # noqa: N801 - reads as a verb where it is used
 
     def __init__(self, current: Run) -> None:
         self._run = current
+        self.signal: int = signal.SIGINT
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._before = {each: signal.signal(each, self._handle) for each in (signal.SIGINT, signal.SIGTERM)}
+        return self
 
     def __exit__(self, *_: object) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
+        self.signal = number
         self._run.stop()
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
-from rot180.engines.engine import Batches, Engine, Explains, Gradients, Program, Results, Trains, Values
+from rot180.engines.engine import Average, Batches, Engine, Explains, Gradients, Program, Results, Trains, Values
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
 
 __all__ = [
     "DEFAULT_ENGINE",
     "ENGINES",
+    "Average",
     "Batches",
     "Engine",
     "Explains",

@@ -3,7 +3,7 @@
 The protocol speaks of flat vectors and NCHW arrays only; how a program lays its images out is its own affair.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rot180.arrays import Array
@@ -46,11 +46,19 @@ class Batches(NamedTuple):
     rates: Array  # the learning rate of each update
 
 
+class Average(NamedTuple):
+    """A running average of the parameters, which goes on after each update: a <- a + w (p - a)."""
+
+    vector: Array  # a, flat
+    weights: Array  # w of each update; 0: this one is left out
+
+
 class Results(NamedTuple):
-    """What each image of the batches gave, when its turn came."""
+    """What the updates gave: of each image, when its turn came, and of each update that was made."""
 
     losses: Array  # (m,)
     scores: Array  # (m, K)
+    norms: Array  # (updates,): the length of the gradient
 
 
 class Program(Protocol):
@@ -82,7 +90,7 @@ class Trains(Protocol):
     """A program that can make many updates in one call, equal to as many single ones."""
 
     def trains_with(self, optimizer: Optimizer) -> bool:
-        """Does it know this optimiser's rule?"""
+        """Does it know this optimiser's rule? If so, it is ready to run."""
         ...
 
     def train(
@@ -92,9 +100,13 @@ class Trains(Protocol):
         parameters: Array,
         statistics: Array,
         memory: Array,
-        decayed: Array,
+        decayed: Sequence[slice],
+        average: Average | None = None,
     ) -> Results:
-        """Make the updates; parameters, statistics and the optimiser's memory are written over."""
+        """Make the updates; parameters, statistics, the optimiser's memory and the average are written over.
+
+        Stops before the first update that would leave a number that is not finite: the results are then shorter.
+        """
         ...
 
 

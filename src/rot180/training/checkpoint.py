@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from rot180.errors import RunError
-from rot180.files import replace_file
+from rot180.files import digest, replace_file, safetensors
 from rot180.training.loop import Position, Trainer
+from rot180.training.stopping import REASONS
 
-FORMAT = "rot180 checkpoint 1"
+FORMAT = "rot180 checkpoint 2"
 
 
 def save_checkpoint(path: Path, trainer: Trainer, extra: dict[str, Any]) -> None:
@@ -20,12 +21,9 @@ def save_checkpoint(path: Path, trainer: Trainer, extra: dict[str, Any]) -> None
 
     A crash leaves the old file or the new one; RunError where it cannot be written.
     """
-    from safetensors.numpy import save
-
-    network = trainer.network
-    arrays = {"parameters": network.parameters, "statistics": network.statistics, "memory": trainer.memory}
-    metadata = {"format": FORMAT, "position": json.dumps(asdict(trainer.position)), "extra": json.dumps(extra)}
-    replace_file(path, save(arrays, metadata))
+    texts = {"position": json.dumps(asdict(trainer.position)), "extra": json.dumps(extra)}
+    metadata = {"format": FORMAT, "digest": digest(trainer.arrays, *texts.values()), **texts}
+    replace_file(path, safetensors(trainer.arrays, metadata))
 
 
 def load_checkpoint(path: Path, trainer: Trainer) -> dict[str, Any]:
@@ -35,8 +33,7 @@ def load_checkpoint(path: Path, trainer: Trainer) -> dict[str, Any]:
     """
     from safetensors import SafetensorError, safe_open
 
-    network = trainer.network
-    into = {"parameters": network.parameters, "statistics": network.statistics, "memory": trainer.memory}
+    into = trainer.arrays
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -44,6 +41,8 @@ def load_checkpoint(path: Path, trainer: Trainer) -> dict[str, Any]:
             if metadata.get("format") != FORMAT or shapes != {name: array.shape for name, array in into.items()}:
                 raise RunError(f"{path}: not a checkpoint of this network; start the run again")
             arrays = {name: file.get_tensor(name) for name in into}
+        if metadata["digest"] != digest(arrays, metadata["position"], metadata["extra"]):
+            raise ValueError("it is not what was written: its checksum differs")
         stored, extra = json.loads(metadata["position"]), json.loads(metadata["extra"])
         position = Position(**{each.name: each.type(stored[each.name]) for each in fields(Position)})  # type: ignore[operator]
         if not isinstance(extra, dict):
@@ -66,7 +65,11 @@ def _is_possible(position: Position, trainer: Trainer) -> bool:
         0 <= position.epoch <= trainer.recipe.epochs
         and 0 <= position.image < len(trainer.data)
         and 0 <= position.attempt < trainer.recipe.sample_updates
-        and position.step >= 0
+        and 0 <= position.updates <= position.step
+        and 0 <= position.averaged <= position.step
         and 0 <= position.errors <= position.image
-        and isfinite(position.loss_sum)
+        and 0 <= position.best_epoch <= trainer.recipe.epochs
+        and position.rate_factor > 0
+        and position.stopped_by in ("", *REASONS)
+        and all(isfinite(value) for value in asdict(position).values() if isinstance(value, float))
     )

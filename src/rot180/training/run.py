@@ -21,6 +21,7 @@ import numpy as np
 
 from rot180.chance import Training
 from rot180.data.dataset import Dataset, Sets
+from rot180.engines import Trains
 from rot180.errors import DivergenceError, RunError
 from rot180.files import UNFINISHED, replace_file
 from rot180.graph import Graph
@@ -109,8 +110,6 @@ class Run:
             class_names=train.class_names,
         )
         self.trainer = Trainer(self.network, train, settings.recipe)
-        self.seconds = 0.0
-        """Time spent on updates and validation, over all resumptions; compiling kernels is not counted."""
         self._log_length = 0
         self._stop = False
         if not resume:
@@ -118,7 +117,7 @@ class Run:
         elif self._checkpoint.exists():
             extra = load_checkpoint(self._checkpoint, self.trainer)
             try:
-                self.seconds, self._log_length = float(extra["seconds"]), int(extra["log_length"])
+                self._log_length = int(extra["log_length"])
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise RunError(
                     f"{self._checkpoint}: the checkpoint is damaged ({error!r}); start the run again"
@@ -135,9 +134,14 @@ class Run:
         return self.folder / "checkpoint.safetensors"
 
     @property
+    def seconds(self) -> float:
+        """Time spent on updates and validation, over all resumptions; compiling kernels is not counted."""
+        return self.trainer.position.seconds
+
+    @property
     def finished(self) -> bool:
-        """Are all epochs done?"""
-        return self.trainer.position.epoch >= self.settings.recipe.epochs
+        """Has training ended?"""
+        return self.trainer.finished
 
     def stop(self) -> None:
         """End the iteration after the update that is being made; for signal handlers."""
@@ -145,14 +149,11 @@ class Run:
 
     def __iter__(self) -> Iterator[Step]:
         self._warm_up()
-        began = saved = time.monotonic()
-        before = self.seconds
+        saved = time.monotonic()
         for step in self.trainer:
-            now = time.monotonic()
-            self.seconds = before + now - began
-            if step.ends_epoch:
+            if step.ends_epoch or step.stopped_by:
                 self._log(step)
-            if step.ends_epoch or now - saved > CHECKPOINT_SECONDS:
+            if step.ends_epoch or step.stopped_by or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
             yield step
@@ -167,13 +168,16 @@ class Run:
         with np.errstate(all="ignore"):
             self.network.loss_and_gradients(few.images, few.labels, Training())
             self.network.evaluate(self.trainer.data.take(slice(EVALUATION_BATCH)))
+        if isinstance(self.network.program, Trains):
+            self.network.program.trains_with(recipe.optimizer)
 
     def save(self) -> None:
         """Write the checkpoint."""
-        save_checkpoint(self._checkpoint, self.trainer, {"seconds": self.seconds, "log_length": self._log_length})
+        save_checkpoint(self._checkpoint, self.trainer, {"log_length": self._log_length})
 
     def finish(self) -> dict[str, Any]:
         """Measure on the test set, once; write the network and the results; return them."""
+        self.trainer.settle()
         with np.errstate(all="ignore"):  # what is not finite is named
             test = self.network.evaluate(self.sets.test)
             validation = self.network.evaluate(self.trainer.validation) if self.trainer.validation else None
@@ -182,14 +186,17 @@ class Run:
                 f"the loss on the test images is {test.loss:.4g}: the last updates made the parameters too large. "
                 f"Train again with a smaller learning rate than {self.settings.recipe.learning_rate:g}"
             )
-        images = self.settings.recipe.epochs * len(self.trainer.data)
+        at = self.trainer.position
+        images = at.epoch * len(self.trainer.data) + at.image
         results = {
             "network": self.settings.network,
             "data": self.settings.data,
             "parameters": self.network.layout.count,
             "seed": self.settings.recipe.seed,
-            "epochs": self.settings.recipe.epochs,
-            "updates": self.trainer.position.step,
+            "epochs": at.epoch,
+            "updates": at.step,
+            "stopped_by": at.stopped_by,
+            "best_epoch": at.best_epoch or None,
             "train_images": len(self.trainer.data),
             "train_seconds": round(self.seconds, 3),
             "images_per_second": round(images / self.seconds, 1) if self.seconds else None,
@@ -238,6 +245,7 @@ class Run:
             "step": step.step,
             "loss": step.loss,
             "error": step.error,
+            "gradient_norm": step.gradient_norm,
             "learning_rate": step.learning_rate,
             "validation_loss": step.validation.loss if step.validation and np.isfinite(step.validation.loss) else None,
             "validation_error": step.validation and step.validation.error,

@@ -155,9 +155,13 @@ class Plan:
         name = self._aliases.get(name, name)
         if name not in self._buffers:
             plain = name.removeprefix("d ")
-            channels, height, width = as_maps(self.graph.shapes[plain])
+            channels, height, width = self._size(plain)
             self._buffers[name] = self._new_buffer(LABEL_CHANNELS if plain == LABEL else channels, height, width)
         return self._buffers[name]
+
+    def _size(self, name: str) -> tuple[int, int, int]:
+        """(C, H, W) of the memory that a value takes."""
+        return as_maps(self.graph.shapes[name])
 
     def _new_buffer(self, channels: int, height: int, width: int) -> Buffer:
         return Buffer(channels, height, width)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,21 +10,23 @@ import numpy as np
 
 from rot180.arrays import Array
 from rot180.chance import Training
-from rot180.engines.engine import Batches, Gradients, Results, Values
+from rot180.data.augmentation import AS_THEY_ARE, Augmentation
+from rot180.engines.engine import Average, Batches, Gradients, Results, Values
 from rot180.engines.lanes import kernels  # noqa: F401 - registers the lowerings
 from rot180.engines.lanes.check import check_plan
 from rot180.engines.lanes.explain import KernelUse, MemoryUse, kernel_uses, memory_uses
 from rot180.engines.lanes.jit import BARRIER_COUNTERS
+from rot180.engines.lanes.optimizers import UPDATES, AverageRow, pieces, records
+from rot180.engines.lanes.optimizers import average as average_kernel
 from rot180.engines.lanes.plan import Plan, Step, aligned, needs_all_groups, rows
-from rot180.engines.lanes.reading import Images, Variation, unvaried, variation
-from rot180.engines.lanes.runner import Memory, Rows, Tables, Updates, run
+from rot180.engines.lanes.runner import FAILED, MADE, Images, Memory, Rows, Tables, Updates, run
 from rot180.engines.lanes.single.program import SingleProgram, sharing
 from rot180.engines.lanes.twin import LANES
 from rot180.engines.lanes.warm import compile_beside
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
 from rot180.graph import IMAGE, LABEL, Graph
-from rot180.optimizers import SGD, Optimizer
+from rot180.optimizers import Optimizer
 from rot180.parameters import Layout
 
 FEW = 8  # images take as long one by one as 16 side by side: LeNet-5; ResNet-20 and 18 on one thread 13
@@ -40,6 +42,7 @@ class Mode(NamedTuple):
 
 INFERENCE = Mode(backward=False, training=False)
 NO_ROWS = Rows(*np.empty((3, 0), np.int64))
+NO_FLOATS = np.empty(0, np.float32)
 
 
 class Prepared(NamedTuple):
@@ -64,6 +67,7 @@ class LanesProgram:
         self._definition = ReferenceEngine().compile(graph, parameters, statistics)
         self._prepared: dict[tuple[Mode, int], Prepared] = {}
         self._counters = np.zeros(BARRIER_COUNTERS, np.int64)
+        self._pieces = pieces((), parameters.size)
         self._needs_all_groups = needs_all_groups(graph)
         self.few = FEW * sharing(graph, threads)
         """Up to so many images go one by one, each with its channels in the lanes, rather than 16 side by side."""
@@ -108,8 +112,8 @@ class LanesProgram:
     # --- many updates in one call -----------------------------------------------------------------------------
 
     def trains_with(self, optimizer: Optimizer) -> bool:
-        """SGD is compiled."""
-        return isinstance(optimizer, SGD)
+        """Those of optimizers.UPDATES."""
+        return type(optimizer) in UPDATES and bool(UPDATES[type(optimizer)][0].address)
 
     def train(
         self,
@@ -118,21 +122,20 @@ class LanesProgram:
         parameters: Array,
         statistics: Array,
         memory: Array,
-        decayed: Array,
+        decayed: Sequence[slice],
+        average: Average | None = None,
     ) -> Results:
         """Make the updates; a short last batch by a plan of its own where the plan depends on the size."""
-        if not isinstance(optimizer, SGD):
+        if not self.trains_with(optimizer):
             raise SettingError(f"the lanes engine has no compiled update for {optimizer}")
         count, whole = len(batches.order), len(batches.order) // batches.batch * batches.batch
-        parts = []
-        varied = variation(
-            batches.augmentation,
-            batches.images.shape[2:],
-            batches.seed,
-            batches.epoch,
-            batches.order,
-            self.threads,
-        )
+        rules = records(optimizer, batches.rates, batches.step + 1, memory.shape[1])
+        addresses = rules.ctypes.data + rules.itemsize * np.arange(rules.size).reshape(rules.shape)
+        weights = average.weights if average else np.zeros(len(batches.rates))
+        averages = average_kernel.record(*(AverageRow(float(weight)) for weight in weights))
+        averaged = np.where(weights != 0, averages.ctypes.data + averages.itemsize * np.arange(len(weights)), 0)
+        parts = pieces(decayed, self.parameters.size)
+        results = []
         for first, last in ((0, whole), (whole, count)) if self._needs_all_groups else ((0, count),):
             if first == last:
                 continue
@@ -143,18 +146,24 @@ class LanesProgram:
             source = _source(
                 prepared.plan,
                 *(batches.images, batches.labels, batches.order, batches.seed, batches.step + number),
-                varied=varied,
+                augmentation=batches.augmentation,
+                epoch=batches.epoch,
             )
-            updates = Updates(
-                *(size, first, last, np.asarray(batches.rates[number:], np.float32)),
-                *(float(optimizer.momentum), int(optimizer.nesterov)),
-                decay=(optimizer.weight_decay * decayed).astype(np.float32),
-                velocity=memory[0],
+            updates = _gradient_only(size, first, last, parts)._replace(
+                rule=UPDATES[type(optimizer)][0].address,
+                records=addresses[number:],
+                slots=memory.reshape(-1),
+                averaging=average_kernel.address if average else 0,
+                weights=averaged[number:],
+                average=average.vector if average else NO_FLOATS,
+                norms=np.zeros(len(batches.rates) - number),
             )
-            parts.append(self._call(prepared, self.gradients(prepared, size), source, updates))
+            results.append(self._call(prepared, self.gradients(prepared, size), source, updates))
             parameters[:] = prepared.P[: self.parameters.size]
             statistics[:] = self._measured(prepared)
-        return Results(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+            if updates.state[FAILED]:
+                break
+        return Results(*(np.concatenate(each) for each in zip(*results, strict=True)))
 
     # --- one row at a time ------------------------------------------------------------------------------------
 
@@ -229,8 +238,7 @@ class LanesProgram:
         source = _source(
             prepared.plan, images, labels, np.arange(len(images)), training.seed, training.step, training.first_image
         )
-        none = np.empty(0, np.float32)
-        updates = Updates(len(images), 0, len(images), none, 0.0, 0, none, none)
+        updates = _gradient_only(len(images), 0, len(images), self._pieces)
         return self._call(prepared, gradients, source, updates), gradients[0, : self.parameters.size].copy()
 
     def _set(self, prepared: Prepared, parameters: Array, statistics: Array) -> None:
@@ -249,7 +257,7 @@ class LanesProgram:
     def _call(self, prepared: Prepared, gradients: Array, source: Images, updates: Updates) -> Results:
         """Let the runner make the updates, on all threads."""
         count = updates.last - updates.first
-        results = Results(np.empty(count, np.float32), np.empty((count, self.graph.classes), np.float32))
+        results = Results(np.empty(count, np.float32), np.empty((count, self.graph.classes), np.float32), updates.norms)
         memory = Memory(
             P=prepared.P,
             G=gradients.reshape(-1),
@@ -259,12 +267,18 @@ class LanesProgram:
             S=prepared.S,
             scores=results.scores,
             losses=results.losses,
+            statistics=self._measured(prepared),
+            kept=np.empty(self.statistics.size, np.float32),
             backward=int(prepared.plan.backward),
         )
         self._on_threads(
             lambda thread, threads: run(prepared.tables, memory, source, updates, self._counters, thread, threads),
             min(self.threads, memory.slots) if prepared.tables.depth_first else self.threads,
         )
+        if updates.rule:
+            made = int(updates.state[MADE])
+            images = min(made * updates.batch, count)
+            return Results(results.losses[:images], results.scores[:images], results.norms[:made])
         return results
 
     def _on_threads(self, work: Callable[[int, int], None], threads: int) -> None:
@@ -337,6 +351,25 @@ def _rows(steps: list[Step]) -> tuple[Rows, list[Array]]:
     return Rows(*(np.array(column, np.int64) for column in (addresses, places, units))), records
 
 
+def _gradient_only(batch: int, first: int, last: int, parts: Array) -> Updates:
+    """No optimiser: the gradient of each batch, summed up."""
+    return Updates(
+        batch,
+        first,
+        last,
+        parts,
+        rule=0,
+        records=np.empty((0, 4), np.int64),
+        slots=NO_FLOATS,
+        averaging=0,
+        weights=np.empty(0, np.int64),
+        average=NO_FLOATS,
+        squares=np.empty(len(parts), np.float32),
+        norms=np.empty(0),
+        state=np.zeros(2, np.int64),
+    )
+
+
 def _source(
     plan: Plan,
     images: Array,
@@ -345,7 +378,8 @@ def _source(
     seed: int,
     step: int,
     first_image: int = 0,
-    varied: Variation | None = None,
+    augmentation: Augmentation = AS_THEY_ARE,
+    epoch: int = 0,
 ) -> Images:
     """Images for the runner: bytes as they are, other numbers as float32."""
     none, as_bytes = np.empty(0), images.dtype == np.uint8
@@ -357,8 +391,10 @@ def _source(
         order=np.ascontiguousarray(order, np.int64),
         low=float(pixels.low),
         scale=float(pixels.high - pixels.low) / 255,
-        variation=varied or unvaried(),
+        shift=augmentation.shift,
+        flip=int(augmentation.flip),
         seed=seed,
+        epoch=epoch,
         step=step,
         first_image=first_image,
     )

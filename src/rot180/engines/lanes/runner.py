@@ -4,20 +4,44 @@
         prepare      weights are laid out for the kernels                               shared out among the threads
         body         depth first:  each thread takes groups of 16 images, one after the other, through all rows
                      layer by layer: all threads share the units of a row, then go on to the next together
-        update       the parameters move against the gradient                           shared out among the threads
+        update       the parameters move against the gradient (see optimizers.py)       shared out among the threads
 
 Depth first, a group's values stay in the thread's cache. The gradient is summed in slots: the groups of a slot in their
 order, then the slots in theirs, and which groups make a slot depends on the batch alone. Layer by layer, each unit of
 work sums what it sums in one order. So the bits are the same for any number of threads.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from rot180.arrays import Array
-from rot180.engines.lanes.jit import barrier, call, entry, helper
+from rot180.chance import Use
+from rot180.data.augmentation import COLUMN_WORD, FLIP_WORD, ROW_WORD
+from rot180.engines.lanes.chance import GAMMA, SIXTEEN_BITS, extend, mix
+from rot180.engines.lanes.jit import atomic_add, atomic_load, barrier, call, entry, helper
 from rot180.engines.lanes.layout import Maps, at, of_group
-from rot180.engines.lanes.reading import Images, read_group
-from rot180.engines.lanes.simd import LANES, broadcast, fma, load, store, zeros
+from rot180.engines.lanes.simd import LANES, fma, horizontal_sum, load, store, zeros
+
+AUGMENTATION, LAYER = int(Use.AUGMENTATION), int(Use.LAYER)
+ROW_COUNT, COLUMN_COUNT, FLIP_COUNT = ROW_WORD + 1, COLUMN_WORD + 1, FLIP_WORD + 1  # SplitMix64 counts from 1
+
+
+class Images(NamedTuple):
+    """Where images and labels come from, and how they are read."""
+
+    bytes: Array  # uint8, (n·C·H·W,), or empty
+    floats: Array  # float32, likewise; one of the two is given
+    labels: Array  # int64, (n,)
+    order: Array  # int64: which image is taken when
+    low: float  # a pixel v becomes low + v · scale
+    scale: float
+    shift: int  # how images are varied, as data.augmentation.Augmentation does
+    flip: int
+    seed: int
+    epoch: int
+    step: int  # the first update's number, for layers that need chance
+    first_image: int  # position in the batch of the first image at hand
 
 
 class Rows(NamedTuple):
@@ -52,6 +76,8 @@ class Memory(NamedTuple):
     S: Array  # (threads, size)
     scores: Array  # (images of the call, classes)
     losses: Array  # (images of the call,)
+    statistics: Array  # those in P
+    kept: Array  # as they were before the update
     backward: int
 
 
@@ -61,11 +87,71 @@ class Updates(NamedTuple):
     batch: int
     first: int  # position in `order` of the first batch
     last: int  # position behind the last: the last batch may be short
-    rates: Array  # float32: a learning rate for each update; empty: no update, only the gradient
-    momentum: float
-    nesterov: int
-    decay: Array  # float32 (parameters,): weight decay where it acts, else 0
-    velocity: Array  # float32 (parameters,)
+    pieces: Array  # int64 (n, 3): the parameters' vectors in parts: from, to, whether weight decay acts
+    rule: int  # the address of the optimiser's kernel; 0: no update, only the gradient
+    records: Array  # int64 (updates, 4): addresses of its records, [2 · storing + whether weight decay acts]
+    slots: Array  # float32: the optimiser's memory
+    averaging: int  # the address of the average's kernel
+    weights: Array  # int64 (updates,): addresses of its records, 0 where an update is not averaged
+    average: Array  # float32
+    squares: Array  # float32 (n,): the sum of the gradient's squares in each piece
+    norms: Array  # float64 (updates,): the gradient's length, of updates that were made
+    state: Array  # int64: [FAILED] how many threads met a number that is not finite, [MADE] how many updates were made
+
+
+FAILED, MADE = 0, 1
+
+
+@helper
+def read_group(
+    images: Images, tables: Tables, A: Array, group: int, order: int, position: int, batch: int, step: int
+) -> None:
+    """Lay the 16 images from this position of the batch on into the lanes of a group.
+
+    `order` is where the batch begins in the order, `batch` its size: lanes behind its end hold zeros and weigh nothing.
+    """
+    to = tables.image
+    pixels = to.channels * to.height * to.width
+    label = tables.label.start + group * tables.label.group
+    chance = extend(extend(extend(np.uint64(0), LAYER), images.seed), step)
+    for n in range(LANES):
+        place = to.start + group * to.group + n
+        exists = position + n < batch
+        index = images.order[order + position + n] if exists else 0
+        A[label + n] = float(images.labels[index]) if exists else 0.0
+        A[label + LANES + n] = np.float32(1.0) / np.float32(batch) if exists else 0.0
+        for part in range(4):
+            A[label + (2 + part) * LANES + n] = float((chance >> np.uint64(48 - 16 * part)) & np.uint64(SIXTEEN_BITS))
+        A[label + 6 * LANES + n] = float(images.first_image + position + n)
+        down: Any = np.int64(0)
+        right: Any = np.int64(0)
+        mirrored = False
+        if exists and (images.shift > 0 or images.flip):
+            state = extend(extend(extend(extend(np.uint64(0), AUGMENTATION), images.seed), images.epoch), index)
+            span = np.uint64(2 * images.shift + 1)
+            down = np.int64(mix(state + np.uint64(GAMMA) * np.uint64(ROW_COUNT)) % span) - images.shift
+            right = np.int64(mix(state + np.uint64(GAMMA) * np.uint64(COLUMN_COUNT)) % span) - images.shift
+            mirrored = bool(images.flip) and mix(state + np.uint64(GAMMA) * np.uint64(FLIP_COUNT)) >> np.uint64(63) == 1
+        first, last = max(0, -right), min(to.width, to.width - right)  # columns that stay in sight
+        low, scale = np.float32(images.low), np.float32(images.scale)
+        for c in range(to.channels):
+            for i in range(to.height):
+                here = place + c * to.plane + i * to.line
+                from_row = i + down
+                seen = exists and 0 <= from_row < to.height
+                blank = low if exists else np.float32(0.0)
+                if not seen or first > 0 or last < to.width:
+                    for j in range(to.width):
+                        A[here + j * LANES] = blank
+                if seen:
+                    source = index * pixels + (c * to.height + from_row) * to.width
+                    source, way = (source + to.width - 1 - right, -1) if mirrored else (source + right, 1)
+                    if len(images.bytes) > 0:
+                        for j in range(first, last):
+                            A[here + j * LANES] = np.float32(images.bytes[source + way * j]) * scale + low
+                    else:
+                        for j in range(first, last):
+                            A[here + j * LANES] = images.floats[source + way * j] * scale + low
 
 
 @helper
@@ -109,23 +195,81 @@ def zero_gradients(memory: Memory, thread: int, threads: int) -> None:
 
 
 @helper
-def update_parameters(memory: Memory, updates: Updates, number: int, thread: int, threads: int) -> None:
-    """Sum the slots into the first; with a learning rate, move the parameters as optimizers.SGD does."""
-    first, last = share(memory.gradient_size // LANES, thread, threads)
+def sum_slots(memory: Memory, first: int, last: int) -> float:
+    """Sum vectors first to last of all slots into the first; the sum of their squares."""
+    squares = zeros()
     for k in range(first * LANES, last * LANES, LANES):
         gradient = load(memory.G, k)
         for slot in range(1, memory.slots):
             gradient += load(memory.G, slot * memory.gradient_size + k)
         store(memory.G, k, gradient)
-        if len(updates.rates) > 0:
-            momentum = broadcast(updates.momentum)
-            parameter = load(memory.P, k)
-            gradient = fma(load(updates.decay, k), parameter, gradient)
-            velocity = fma(momentum, load(updates.velocity, k), gradient)
-            store(updates.velocity, k, velocity)
-            if updates.nesterov:
-                velocity = fma(momentum, velocity, gradient)
-            store(memory.P, k, parameter - velocity * broadcast(updates.rates[number]))
+        squares = fma(gradient, gradient, squares)
+    return horizontal_sum(squares)
+
+
+@helper
+def keep_statistics(memory: Memory, thread: int, back: bool) -> None:
+    """The first thread notes the statistics before an update, or puts them back."""
+    if thread == 0:
+        for k in range(len(memory.kept)):
+            if back:
+                memory.statistics[k] = memory.kept[k]
+            else:
+                memory.kept[k] = memory.statistics[k]
+
+
+@helper
+def all_finite(numbers: Array, first: int, last: int) -> bool:
+    """Is each of numbers[first .. last-1] finite?"""
+    wrong = np.float32(0.0)
+    for n in range(first, last):
+        wrong += numbers[n] - numbers[n]
+    return wrong == np.float32(0.0)
+
+
+@helper
+def update_parameters(
+    memory: Memory,
+    updates: Updates,
+    S: Array,
+    number: int,
+    start: int,
+    batch: int,
+    counters: Array,
+    thread: int,
+    threads: int,
+) -> bool:
+    """The gradient summed up; where there is a rule, and all it leads to is finite, one step of it. Is it made?"""
+    begin, end = share(len(updates.pieces), thread, threads)
+    store(S, 0, zeros())
+    for k in range(begin, end):
+        first, last, decayed = updates.pieces[k, 0], updates.pieces[k, 1], updates.pieces[k, 2]
+        updates.squares[k] = sum_slots(memory, first, last)
+        if updates.rule != 0:
+            call(updates.rule, memory.P, memory.G, updates.slots, S, updates.records[number, decayed], first, last)
+    if updates.rule == 0:
+        return True
+    finite = horizontal_sum(load(S, 0)) == 0.0
+    if thread == 0 and finite:
+        finite = all_finite(memory.losses, start, start + batch)
+        finite = finite and all_finite(memory.statistics, 0, len(memory.statistics))
+    if not finite:
+        atomic_add(updates.state, FAILED, 1)
+    barrier(counters, threads)
+    if atomic_load(updates.state, FAILED) > 0:
+        return False
+    for k in range(begin, end):
+        first, last, decayed = updates.pieces[k, 0], updates.pieces[k, 1], updates.pieces[k, 2]
+        call(updates.rule, memory.P, memory.G, updates.slots, S, updates.records[number, 2 + decayed], first, last)
+        if updates.weights[number] != 0:
+            call(updates.averaging, memory.P, memory.G, updates.average, S, updates.weights[number], first, last)
+    if thread == 0:
+        total = 0.0
+        for k in range(len(updates.squares)):
+            total += updates.squares[k]
+        updates.norms[number] = np.sqrt(total)
+        updates.state[MADE] = number + 1
+    return True
 
 
 @entry
@@ -146,6 +290,7 @@ def run(
                 call(tables.prepare.addresses[k], memory.P, memory.G, S, S, tables.prepare.records[k], first, last)
         if memory.backward:
             zero_gradients(memory, thread, threads)
+            keep_statistics(memory, thread, back=False)
         barrier(counters, threads)
         if tables.depth_first:
             A = memory.A[thread]
@@ -154,8 +299,7 @@ def run(
                 G = memory.G[slot * memory.gradient_size :]
                 for group in range(begin, end):
                     first = group * LANES
-                    step = images.step + number
-                    read_group(images, tables.image, tables.label.start, A, position, first, batch, step, thread)
+                    read_group(images, tables, A, 0, position, first, batch, images.step + number)
                     for k in range(len(tables.body.addresses)):
                         call(
                             tables.body.addresses[k], memory.P, G, A, S, tables.body.records[k], 0, tables.body.units[k]
@@ -165,8 +309,7 @@ def run(
             A = memory.A[0]
             begin, end = share(tables.groups, thread, threads)
             for group in range(begin, end):
-                to, label, step = of_group(tables.image, group), of_group(tables.label, group), images.step + number
-                read_group(images, to, label.start, A, position, group * LANES, batch, step, thread)
+                read_group(images, tables, A, group, position, group * LANES, batch, images.step + number)
             barrier(counters, threads)
             run_together(tables.body, memory, A, S, thread, threads, counters)
             for group in range(begin, end):
@@ -174,7 +317,9 @@ def run(
                 write_group(tables, memory, A, group, start + first, max(0, min(LANES, batch - first)))
         barrier(counters, threads)
         if memory.backward:
-            update_parameters(memory, updates, number, thread, threads)
+            if not update_parameters(memory, updates, S, number, start, batch, counters, thread, threads):
+                keep_statistics(memory, thread, back=True)
+                break
             barrier(counters, threads)
         position += batch
         number += 1

@@ -7,6 +7,7 @@ far as nobody else reads what lies between:
                 -> add                    the other input is added before the result is stored
                 -> ReLU
                 -> dropout, identity      nothing
+                -> max pooling            in windows of 2x2 behind a convolution of the image with few filters
 
 and dropout and identity cost nothing behind any layer that is not read by others.
 """
@@ -18,6 +19,7 @@ from typing import Protocol
 from rot180.engines.lanes.plan import Buffer, Plan, Position, Step
 from rot180.engines.lanes.single.image import Row, read_image
 from rot180.engines.lanes.single.layout import Picture, vectors
+from rot180.engines.lanes.single.table import case_of, pixels_fill_lanes
 from rot180.engines.lanes.twin import LANES
 from rot180.graph import IMAGE, LABEL, Graph, Node
 from rot180.layers import (
@@ -28,6 +30,7 @@ from rot180.layers import (
     Dropout,
     Identity,
     Layer,
+    MaxPooling,
     ReLU,
     ScalePixels,
 )
@@ -105,6 +108,22 @@ class SinglePlan(Plan):
     def _new_buffer(self, channels: int, height: int, width: int) -> Buffer:
         return Frame(channels, height, width)
 
+    def _size(self, name: str) -> tuple[int, int, int]:
+        """What is kept of a node that is pooled at once: the result. Planes one below another are one map."""
+        pooled = self.fused(name, MaxPooling)
+        channels, height, width = super()._size(pooled.name if pooled else name)
+        if name == IMAGE and any(self.takes_planes(node, self._aliases) for node in self.graph):
+            return 1, channels * height, width
+        return channels, height, width
+
+    def takes_planes(self, node: Node, aliases: dict[str, str]) -> bool:
+        """Is the node the only reader of the image, and one that fills the lanes with pixels?"""
+        (source, *_), layer = node.inputs, node.layer
+        alone = aliases.get(source, source) == IMAGE and self._readers[source] == 1 and source != self.graph.output
+        if not alone or not isinstance(layer, Convolution):
+            return False
+        return pixels_fill_lanes(case_of(layer, self.graph.input_shape_of(node), self.precise))
+
     def _begin(self) -> None:
         row = Row(self.picture(IMAGE), (self.pixels.high - self.pixels.low) / 255, self.pixels.low)
         self.body.append(Step(read_image, row, row.image.height, IMAGE))
@@ -141,10 +160,20 @@ class SinglePlan(Plan):
                 order = list(self.graph.shapes)
                 last = max(order.index(aliases.get(name, name)) for name in node.inputs)
                 joins = isinstance(layers.get(root), MULTIPLIES) and done <= {BatchNormalization}
+                joins = joins and not self.takes_planes(self.graph[root], aliases)
                 return joins and len(node.inputs) == 2 and order[last] == root
+            case MaxPooling():
+                joins = isinstance(layers.get(root), Convolution) and MaxPooling not in done
+                return joins and self.takes_planes(self.graph[root], aliases) and self._halves(node)
             case ReLU():
                 return isinstance(layers.get(root), APPLIES_RELU) and ReLU not in done
         return False
+
+    def _halves(self, node: Node) -> bool:
+        """Does the node pool windows of 2x2, side by side?"""
+        assert isinstance(node.layer, MaxPooling)  # noqa: S101 - it is asked of no other
+        shape = self.graph.input_shape_of(node)
+        return node.layer.window(shape) == ((2, 2), (2, 2)) and node.layer.pads(shape) == ((0, 0), (0, 0))
 
 
 class SingleSite(Position):
@@ -159,6 +188,11 @@ class SingleSite(Position):
     def target(self) -> Picture:
         """The output's values."""
         return self._picture(self.node.name)
+
+    @property
+    def reads_planes(self) -> bool:
+        """Does the image lie in planes, for this node?"""
+        return self.plan.takes_planes(self.node, self.plan._aliases)
 
     def added(self) -> Picture | None:
         """The values to add to the output: the other input of the sum behind it."""

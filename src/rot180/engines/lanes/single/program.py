@@ -12,7 +12,7 @@ from rot180.engines.lanes.check import check_plan
 from rot180.engines.lanes.plan import Step, aligned, rows
 from rot180.engines.lanes.single import kernels  # noqa: F401 - registers the lowerings
 from rot180.engines.lanes.single.plan import SinglePlan
-from rot180.engines.lanes.single.runner import differ, run, tickets
+from rot180.engines.lanes.single.runner import differ, run, run_shared, tickets
 from rot180.graph import Graph
 from rot180.parameters import Layout
 
@@ -27,7 +27,9 @@ class SingleProgram:
     ) -> None:
         self.plan = plan = SinglePlan(graph, parameters, statistics, precise)
         check_plan(plan)
-        self._graph = graph
+        self._pixels, self._classes = prod(graph.input_shape), graph.classes
+        self._shape = graph.shapes[graph.output]
+        self._flat = len(self._shape) == 1
         self._threads = sharing(graph, threads)
         self._records: list[Array] = []  # what the tables point to
         self._prepare, self._body = self._table(plan.prepare), self._table(plan.body)
@@ -40,13 +42,13 @@ class SingleProgram:
 
     def scores(self, images: Array, parameters: Array | None = None, statistics: Array | None = None) -> Array:
         """(N,K) of images (N,C,H,W). Without parameters: with those of the last call."""
-        images = np.ascontiguousarray(images, np.float32).reshape(len(images), prod(self._graph.input_shape))
-        scores = np.empty((len(images), self._graph.classes), np.float32)
+        images = np.ascontiguousarray(images, np.float32).reshape(len(images), self._pixels)
+        scores = np.empty((len(images), self._classes), np.float32)
         with self._lock:
             if parameters is not None and statistics is not None:
                 self._pack(parameters, statistics)
             self._run(self._body, images, scores)
-        return scores.reshape(len(images), *self._graph.shapes[self._graph.output])
+        return scores if self._flat else scores.reshape(len(images), *self._shape)
 
     def _pack(self, parameters: Array, statistics: Array) -> None:
         """Lay the weights out, unless they are those of the last call."""
@@ -61,12 +63,15 @@ class SingleProgram:
 
     def _run(self, table: Array, images: Array, scores: Array) -> None:
         """All rows of the table for all images."""
+        if self._threads == 1:  # a call of microseconds: nothing is made for it
+            run(table, self._P, images, self._A, self._S, scores, self._output)
+            return
 
         def work(thread: int) -> None:
-            run(table, self._P, images, self._A, self._S, scores, self._output, given, thread)
+            run_shared(table, self._P, images, self._A, self._S, scores, self._output, given, thread)
 
-        given = np.zeros(tickets(len(images), len(table)) if self._threads > 1 else 1, np.int64)
-        if self._threads > 1 and self._process != os.getpid():  # threads do not survive a fork
+        given = np.zeros(tickets(len(images), len(table)), np.int64)
+        if self._process != os.getpid():  # threads do not survive a fork
             self._pool, self._process = ThreadPoolExecutor(self._threads - 1, "rot180"), os.getpid()
         others = [self._pool.submit(work, thread) for thread in range(1, self._threads)] if self._pool else []
         work(0)

@@ -1,8 +1,8 @@
-"""The compiled runner: takes images through the table, one after the other, each row shared out among the threads.
+"""The compiled runners: they take images through the table, one after the other.
 
-A row's units are handed out in as many shares as there are threads, to whichever asks first: one that the operating
-system keeps from running holds up nobody, and who computes a unit does not change it. A row begins when all shares of
-the one before are done.
+On several threads a row's units are handed out in as many shares as there are threads, to whichever asks first: one
+that the operating system keeps from running holds up nobody, and who computes a unit does not change it. A row begins
+when all shares of the one before are done.
 """
 
 from rot180.arrays import Array
@@ -29,39 +29,52 @@ def wait_for(given: Array, shares: int) -> None:
             yield_processor()
 
 
+@helper
+def hand_out(A: Array, output: Array, scores: Array) -> None:
+    """The output's values, from the arena to the scores (K) of an image. output: the fields of its Picture."""
+    start, line, pixel, _channels, height, width = output
+    for k in range(len(scores)):
+        c, i, j = k // (height * width), k // width % height, k % width
+        scores[k] = A[start + i * line + j * pixel + c]
+
+
 @entry
-def run(
+def run(table: Array, P: Array, images: Array, A: Array, S: Array, scores: Array, output: Array) -> None:
+    """All rows, for all images, on one thread. Numbers of a row: the kernel's address, its record's, its units.
+
+    table (rows,3), images (n,C·H·W), S (1,size), scores (n,K).
+    """
+    for n in range(images.shape[0]):
+        for k in range(table.shape[0]):
+            call(table[k, 0], P, images[n], A, S[0], table[k, 1], 0, table[k, 2])
+        hand_out(A, output, scores[n])
+
+
+@entry
+def run_shared(
     table: Array, P: Array, images: Array, A: Array, S: Array, scores: Array, output: Array, given: Array, thread: int
 ) -> None:
-    """One thread's part of all rows, for all images. Numbers of a row: the kernel's address, its record's, its units.
+    """The same, one thread's part; S (threads,size).
 
-    table (rows,3), images (n,C·H·W), S (threads,size), scores (n,K). output: the fields of the output's Picture.
     given: [0] counts the shares that are done, the rest, for each row of each image, the shares that are taken.
     """
     rows, threads = table.shape[0], S.shape[0]
     before = 0  # shares of the rows that went before
     for n in range(images.shape[0]):
         for k in range(rows):
-            units = table[k, 2]
-            if threads == 1:
-                call(table[k, 0], P, images[n], A, S[0], table[k, 1], 0, units)
-                continue
             wait_for(given, before)
-            shares = min(units, threads)
+            shares = min(table[k, 2], threads)
             before += shares
             share = atomic_add(given, 1 + n * (rows + 1) + k, 1)
             while share < shares:
-                first, last = units * share // shares, units * (share + 1) // shares
+                first, last = table[k, 2] * share // shares, table[k, 2] * (share + 1) // shares
                 call(table[k, 0], P, images[n], A, S[thread], table[k, 1], first, last)
                 atomic_add(given, 0, 1)
                 share = atomic_add(given, 1 + n * (rows + 1) + k, 1)
         wait_for(given, before)
         before += 1
-        if threads == 1 or atomic_add(given, 1 + n * (rows + 1) + rows, 1) == 0:
-            start, line, pixel, _channels, height, width = output
-            for k in range(scores.shape[1]):
-                c, i, j = k // (height * width), k // width % height, k % width
-                scores[n, k] = A[start + i * line + j * pixel + c]
+        if atomic_add(given, 1 + n * (rows + 1) + rows, 1) == 0:
+            hand_out(A, output, scores[n])
             atomic_add(given, 0, 1)
 
 

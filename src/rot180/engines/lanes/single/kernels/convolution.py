@@ -12,16 +12,17 @@ Tiles and blocks at the end are moved back to fit, as in the other layout.
 from functools import cache
 from typing import NamedTuple
 
-from rot180.arrays import Array, Pair, pair
+from rot180.arrays import Array, Pair
 from rot180.engines.lanes.jit import Kernel, helper, kernel
 from rot180.engines.lanes.simd import LANES, outer, tile_add, tile_columns, tile_maximum, tile_store
-from rot180.engines.lanes.single.kernels import depthwise, winograd
+from rot180.engines.lanes.single.kernels import depthwise, first_convolution, winograd
 from rot180.engines.lanes.single.kernels.fold import folded
 from rot180.engines.lanes.single.layout import Picture, at, vectors
 from rot180.engines.lanes.single.plan import SingleSite, lowers
-from rot180.engines.lanes.single.table import choose, tile_for
-from rot180.engines.lanes.table import Case, Pass
+from rot180.engines.lanes.single.table import case_of, choose, pixels_chosen, tile_for
 from rot180.layers import Convolution, Dense
+
+TALL = 8  # pixels of a tile: with more, their addresses take more registers than there are
 
 
 class Geometry(NamedTuple):
@@ -67,8 +68,11 @@ def first_channel(g: Geometry, f: int, channels: int) -> int:
 
 
 @cache
-def forward(rows: int, columns: int) -> Kernel[Forward]:
-    """The kernel of a tile of pixels x vectors of filters."""
+def forward(rows: int, columns: int, apart: int) -> Kernel[Forward]:
+    """The kernel of a tile of pixels x vectors of filters; x's pixels lie `apart` floats apart, 0 for any number.
+
+    Where that is known, one register holds the addresses of all pixels.
+    """
 
     @kernel(Forward)
     def convolution_of_one(P: Array, G: Array, A: Array, S: Array, row: Forward, first: int, last: int) -> None:
@@ -85,6 +89,7 @@ def forward(rows: int, columns: int) -> Kernel[Forward]:
             for start in range(0, y.width, rows):
                 j = min(start, y.width - rows)
                 total = tile_columns(rows, columns, P, row.b + f, LANES)
+                step = apart if apart else g.right * x.pixel
                 for u in range(g.height):
                     line = i * g.down + u * g.dilation_down - g.top
                     if line < 0 or line >= x.height:
@@ -94,7 +99,7 @@ def forward(rows: int, columns: int) -> Kernel[Forward]:
                     for _run in range(row.runs):
                         here = place
                         for _c in range(row.run):
-                            total = outer(total, A, here, g.right * x.pixel, P, w, LANES)
+                            total = outer(total, A, here, step, P, w, LANES)
                             here += 1
                             w += columns * LANES
                         place += g.dilation_right * x.pixel
@@ -148,28 +153,15 @@ class ConvolutionLowering:
         layer: Convolution = site.layer
         shape = site.plan.graph.input_shape_of(site.node)
         (top, _), (left, _) = layer.pads(shape)
-        size, stride, dilation = (
-            pair(layer.size, "size"),
-            pair(layer.stride, "stride"),
-            pair(layer.dilation, "dilation"),
-        )
+        case = case_of(layer, shape, site.plan.precise)
+        if site.reads_planes:
+            site.plan.choices.append(pixels_chosen(site.node.name, case))
+            first_convolution.emit(site, case)
+            return
+        size, stride, dilation = case.kernel, case.stride, case.dilation
         if layer.groups == layer.filters == shape[0] > 1:
             depthwise.emit(site, size, stride, (top, left), dilation)
             return
-        _, *outputs = layer.output_shape(shape)
-        case = Case(
-            in_pass=Pass.FORWARD,
-            channels=shape[0],
-            filters=layer.filters,
-            kernel=size,
-            stride=stride,
-            dilation=dilation,
-            groups=layer.groups,
-            inputs=(shape[1], shape[2]),
-            outputs=(outputs[0], outputs[1]),
-            image_groups=1,
-            precise=site.plan.precise,
-        )
         choice = choose(site.node.name, case)
         site.plan.choices.append(choice)
         if choice.algorithm:
@@ -210,4 +202,5 @@ def emit(site: SingleSite, groups: int, size: Pair, stride: Pair, padding: Pair,
     runs, run = (1, g.width * g.channels) if gapless else (g.width, g.channels)
     added = site.added()
     row = Forward(x, y, added or y, g, runs, run, w, fold.shift, int(added is not None), site.applies_relu)
-    site.emit(forward(rows, columns), row, blocks * y.height)
+    apart = LANES if rows > TALL and g.right * x.pixel == LANES else 0
+    site.emit(forward(rows, columns, apart), row, blocks * y.height)
