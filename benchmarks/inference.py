@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rot180 import models
 from rot180.arrays import Array, pair
-from rot180.bench import TorchTwin
 from rot180.layers import (
     Add,
     BatchNormalization,
@@ -32,6 +31,7 @@ from rot180.layers import (
 )
 from rot180.network import Network
 from rot180.summary import summarize
+from rot180.torch_twin import TorchTwin
 
 ROUND_SECONDS = 0.4
 TOLERANCE = 1e-4

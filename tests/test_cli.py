@@ -121,6 +121,7 @@ def test_version(capsys):
         [],
         ["fly"],
         ["train", "--network", "lenet-6"],
+        ["train", "--network", "INPUT -> [CONV"],
         ["train", "--engine", "steam"],
         ["train", "--mode", "batch"],
         ["train", "--schedule", "linear"],
@@ -541,6 +542,38 @@ def test_summary_for_programs(capsys, small):
     assert of_run["rows"][:11] == whole["rows"][:11]
 
 
+def test_summary_of_a_pattern_and_of_other_classes(capsys):
+    pattern = "INPUT(3, 32, 32) -> [[CONV -> RELU]*2 -> POOL]*2 -> FC"
+    assert main(["summary", pattern, "--classes", "4", "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["input"] == [3, 32, 32]
+    assert [row["output"] for row in whole["rows"] if row["layer"] == "Dense"] == [[4]]
+
+
+def test_c8_summary_of_what_sharing_saves(capsys):
+    """Seed 002's example: 10^12, 10^8, 10^2."""
+    network = "INPUT(1, 1000, 1000) -> CONV(1, 10) -> POOL(100) -> FC"
+    assert main(["summary", network, "--sharing"]) == 0
+    assert re.search(r"conv1 +1,000,000 +1,000,000,000,000 +100,000,000 +100\b", capsys.readouterr().out)
+    assert main(["summary", "lenet-5-1998", "--sharing", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert list(rows) == ["C1", "C3", "C5"]
+    assert rows["C3"] == {
+        "units": 1600, "fully_connected": 1176 * 1600, "locally_connected": 60 * 25 * 100, "shared": 60 * 25,
+    }  # fmt: skip
+
+
+def test_train_a_pattern(idx, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pattern = "INPUT -> [CONV(3) -> POOL]*2 -> FC"
+    assert main(["train", str(idx), "--network", pattern, "--epochs", "1", *REFERENCE]) == 0
+    run = tmp_path / "runs" / f"pattern-{idx.name}-1"
+    assert json.loads((run / "run.json").read_text())["network"] == pattern
+    capsys.readouterr()
+    assert main(["summary", str(run), "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)["rows"]][-2:] == ["fc1", "loss"]
+
+
 def test_check_of_every_layer(capsys):
     assert main(["check", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -554,6 +587,11 @@ def test_check_of_a_network_for_people(capsys):
     out = capsys.readouterr().out
     assert "all gradients are right: directional error below 1e-06, adjoint error below 1e-12" in out
     assert "WRONG" not in out
+
+
+def test_check_of_a_large_network_is_of_its_small_form(capsys):
+    assert main(["check", "alexnet-column"]) == 0
+    assert "alexnet-column for images of 3x67x67" in capsys.readouterr().out
 
 
 def test_check_fails_where_a_gradient_is_wrong(capsys, monkeypatch):

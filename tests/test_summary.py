@@ -1,7 +1,10 @@
 """What a network is made of. (C2, C3, C8)"""
 
+import math
+
 import pytest
 
+from rot180.errors import SettingError
 from rot180.graph import branches, chain, residual, sequence
 from rot180.layers import (
     Add,
@@ -10,12 +13,14 @@ from rot180.layers import (
     Convolution,
     Dense,
     GlobalAveragePooling,
+    LocallyConnected,
     MaxPooling,
     ReLU,
     SoftmaxCrossEntropy,
+    TableConvolution,
 )
 from rot180.models import lenet5, lenet_sigmoid
-from rot180.summary import summarize
+from rot180.summary import Sharing, balanced_filters, sharing, summarize
 
 LOSS = SoftmaxCrossEntropy()
 
@@ -136,3 +141,42 @@ def test_c8_a_field_is_never_larger_than_the_image():
 
 def test_c8_add_counts_each_of_its_inputs():
     assert Add().cost(((2, 3), (2, 3), (2, 3))).connections == 18
+
+
+# --- what sharing saves -----------------------------------------------------------------------------------------
+
+
+def test_c8_fully_locally_and_shared():
+    """Seed 002: a million units on 1000x1000 pixels."""
+    image = (1, 1000, 1000)
+    assert sharing(Convolution(1, 10, padding="same"), image) == Sharing(10**6, 10**12, 10**8, 10**2)
+    assert sharing(Convolution(100, 10, stride=10), image) == Sharing(10**6, 10**12, 10**8, 10**4)
+    assert sharing(LocallyConnected(100, 10, stride=10), image) == Sharing(10**6, 10**12, 10**8, 10**4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Convolution(6, (3, 2), stride=(2, 1), padding=1, remainder="floor"),
+        Convolution(6, 3, groups=2),
+        TableConvolution(((0, 2), (1,), (3, 2, 1)), 3),
+        LocallyConnected(5, 3, bias=False),
+    ],
+)
+def test_c8_the_weights_are_those_that_the_layers_have(layer):
+    shape = (4, 7, 8)
+    of = sharing(layer, shape)
+    own = math.prod(layer.parameter_shapes(shape)["w"])
+    assert own == (of.locally_connected if isinstance(layer, LocallyConnected) else of.shared)
+    assert of.fully_connected == math.prod(Dense(of.units).parameter_shapes(shape)["w"])
+    if isinstance(layer, Convolution) and layer.groups == 1:
+        local = LocallyConnected(layer.filters, layer.size, layer.stride, layer.padding, remainder=layer.remainder)
+        assert of.locally_connected == math.prod(local.parameter_shapes(shape)["w"])
+
+
+def test_c8_balanced_filters_keep_filters_times_places():
+    assert balanced_filters(6, (28, 28), (14, 14)) == 24
+    assert balanced_filters(10, (5, 4), (7, 3)) == 10
+    assert balanced_filters(1, (2, 2), (9, 9)) == 1
+    with pytest.raises(SettingError, match="give whole numbers of at least 1"):
+        balanced_filters(6, (28, 28), (0, 14))

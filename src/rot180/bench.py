@@ -9,23 +9,19 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rot180 import models
-from rot180.arrays import Array, pair
+from rot180.arrays import Array
 from rot180.data.augmentation import AS_THEY_ARE
 from rot180.engines import Batches, Trains
-from rot180.errors import Rot180Error, SettingError
-from rot180.graph import IMAGE, LABEL, Graph, sequence
+from rot180.errors import SettingError
+from rot180.graph import Graph, sequence
 from rot180.layers import (
-    Add,
-    BatchNormalization,
     Convolution,
     Dense,
-    GlobalAveragePooling,
-    Layer,
     MaxPooling,
     ReLU,
     ScalePixels,
@@ -35,6 +31,7 @@ from rot180.network import Network
 from rot180.optimizers import SGD
 from rot180.parameters import decayed
 from rot180.summary import summarize
+from rot180.torch_twin import TorchTwin, import_torch
 
 ROUND_SECONDS = 0.5  # how long one side works before it is the other's turn
 LAYOUTS = "contiguous", "channels_last"
@@ -100,7 +97,7 @@ class Measurement(NamedTuple):
 
 def measure(work: Work, threads: int, rounds: int) -> Measurement:
     """Do the work in turns. Raises Rot180Error where PyTorch is not installed."""
-    torch = _torch()
+    torch = import_torch()
     torch.set_num_threads(threads)
     network = Network(work.graph(), seed=1, threads=threads)
     rng = np.random.default_rng(1)
@@ -128,14 +125,6 @@ def find(names: list[str]) -> list[Work]:
         if not any(name in work.name for work in WORKS):
             raise SettingError(f"no work is called {name!r}: there are {'; '.join(work.name for work in WORKS)}")
     return [work for work in WORKS if not names or any(name in work.name for name in names)]
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise Rot180Error("PyTorch is not installed: pip install torch, to have something to compare with") from error
-    return torch
 
 
 def _calibrate(side: Callable[[int], None]) -> int:
@@ -177,7 +166,7 @@ def rot180_side(network: Network, images: Array, labels: Array, training: bool, 
 
 def torch_side(network: Network, images: Array, labels: Array, training: bool, layout: str) -> Callable[[int], None]:
     """A function that makes PyTorch do the work so many times, in one of LAYOUTS."""
-    torch = _torch()
+    torch = import_torch()
     form = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     twin = TorchTwin(network, form)
     x = torch.from_numpy(images.astype(np.float32)).contiguous(memory_format=form)
@@ -202,89 +191,6 @@ def torch_side(network: Network, images: Array, labels: Array, training: bool, l
             optimizer.step()
 
     return train
-
-
-class TorchTwin:
-    """A network's graph, run by PyTorch on copies of its parameters."""
-
-    def __init__(self, network: Network, form: Any = None) -> None:
-        torch = _torch()
-        self._graph = network.graph
-        self._values: dict[str, dict[str, Any]] = {}
-        for layout, vector in (
-            (network.layout, network.parameters),
-            (network.statistics_layout, network.statistics),
-        ):
-            for node, arrays in layout.views(vector).items():
-                for name, array in arrays.items():
-                    value = torch.from_numpy(array.copy())
-                    if form is not None and value.ndim == 4:
-                        value = value.contiguous(memory_format=form)
-                    value.requires_grad_(layout is network.layout)
-                    self._values.setdefault(node, {})[name] = value
-
-    def learned(self) -> list[Any]:
-        """The parameters, for an optimiser."""
-        return [value for arrays in self._values.values() for value in arrays.values() if value.requires_grad]
-
-    def parameter(self, node: str, name: str) -> Any:
-        """One parameter, with its gradient after a backward pass."""
-        return self._values[node][name]
-
-    def scores(self, images: Any) -> Any:
-        """The output node's values in inference."""
-        return self._run(images, None)[self._graph.output]
-
-    def loss(self, images: Any, labels: Any) -> Any:
-        """The loss, layers behaving as in training."""
-        return self._run(images, labels)[self._graph.nodes[-1].name]
-
-    def _run(self, images: Any, labels: Any) -> dict[str, Any]:
-        outputs = {IMAGE: images, LABEL: labels}
-        for node in self._graph:
-            x = [outputs[name] for name in node.inputs]
-            p = self._values.get(node.name, {})
-            outputs[node.name] = _torch_layer(node.layer, x, p, training=labels is not None)
-            if labels is None and node.name == self._graph.output:
-                break
-        return outputs
-
-
-def _torch_layer(layer: Layer, x: list[Any], p: dict[str, Any], training: bool) -> Any:
-    """One layer by PyTorch's own function."""
-    import torch.nn.functional as torch_functions
-
-    f: Any = torch_functions
-    match layer:
-        case ScalePixels(low, high):
-            return x[0] * ((high - low) / 255) + low
-        case Convolution():
-            (top, bottom), (left, right) = layer.pads(tuple(x[0].shape[1:]))
-            maps, padding = x[0], (top, left)
-            if (top, left) != (bottom, right):
-                maps, padding = f.pad(maps, (left, right, top, bottom)), (0, 0)
-            stride, dilation = pair(layer.stride, "stride"), pair(layer.dilation, "dilation")
-            return f.conv2d(maps, p["w"], p.get("b"), stride, padding, dilation, layer.groups)
-        case Dense():
-            return f.linear(x[0].flatten(1), p["w"], p.get("b"))
-        case MaxPooling():
-            shape = tuple(x[0].shape[1:])
-            (top, _), (left, _) = layer.pads(shape)
-            return f.max_pool2d(x[0], *layer.window(shape), padding=(top, left))
-        case GlobalAveragePooling():
-            return x[0].mean((2, 3))
-        case BatchNormalization():
-            means = p["running_mean"], p["running_variance"]
-            return f.batch_norm(x[0], *means, p["gamma"], p["beta"], training, layer.momentum, layer.epsilon)
-        case ReLU():
-            return f.relu(x[0])
-        case Add():
-            return sum(x[1:], start=x[0])
-        case SoftmaxCrossEntropy(weights, smoothing):
-            *heads, labels = x
-            losses = [f.cross_entropy(z, labels, label_smoothing=smoothing) for z in heads]
-            return sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
-    raise SettingError(f"the comparison knows no {type(layer).__name__} of PyTorch's")
 
 
 def lines(measurement: Measurement, peak: float) -> Iterator[str]:

@@ -70,6 +70,14 @@ class Graph:
         shapes = tuple(self.shapes[name] for name in node.inputs)
         return shapes if node.layer.several_inputs else shapes[0]
 
+    def needed_for(self, *names: str) -> set[str]:
+        """These values and all that they are computed from: what inference runs, say, for the output."""
+        needed = set(names)
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+        return needed
+
     @property
     def loss(self) -> Loss:
         """The last node's layer."""

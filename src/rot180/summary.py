@@ -4,8 +4,9 @@ from math import prod
 from typing import NamedTuple
 
 from rot180.arrays import Pair, Shape
+from rot180.errors import SettingError
 from rot180.graph import IMAGE, LABEL, Graph
-from rot180.layers import Loss
+from rot180.layers import Convolution, LocallyConnected, Loss, TableConvolution
 
 BYTES_PER_VALUE = 4  # float32
 
@@ -75,3 +76,48 @@ def summarize(graph: Graph) -> Summary:
         parameters * BYTES_PER_VALUE,
         sum(row.activation_bytes for row in rows),
     )
+
+
+# --- what sharing saves, and how many filters to take -----------------------------------------------------------
+
+Windowed = Convolution | LocallyConnected | TableConvolution
+"""Layers whose units each see a window of their input."""
+
+
+class Sharing(NamedTuple):
+    """The weights, without biases, that as many units would need: joined to everything, to windows, sharing."""
+
+    units: int
+    fully_connected: int  # units times inputs
+    locally_connected: int  # units times the inputs of a window
+    shared: int  # one window for each filter
+
+
+def sharing(layer: Windowed, shape: Shape) -> Sharing:
+    """What a layer's two ideas save on an input of this shape: windows first, then weights that all places share.
+
+    Seed 002's example: a million units on an image of 1000x1000, windows of 10x10 and one filter; then 100 filters.
+
+    >>> sharing(Convolution(1, 10, padding="same"), (1, 1000, 1000))
+    Sharing(units=1000000, fully_connected=1000000000000, locally_connected=100000000, shared=100)
+    >>> sharing(Convolution(100, 10, stride=10), (1, 1000, 1000))
+    Sharing(units=1000000, fully_connected=1000000000000, locally_connected=100000000, shared=10000)
+    """
+    output = layer.output_shape(shape)
+    connections = layer.cost(shape).multiply_adds
+    return Sharing(prod(output), prod(shape) * prod(output), connections, connections // prod(output[1:]))
+
+
+def balanced_filters(filters: int, before: Pair, after: Pair) -> int:
+    """How many filters keep filters · places as it was when maps of size `before` become maps of size `after`.
+
+    Seed 002's rule of thumb. A layer costs places · window · filters before · filters: with few places, many filters
+    cost no more than few with many. The product is also the number of values: constant, it throws nothing away; most
+    networks let it fall and only double the filters where a pooling leaves a quarter of the places.
+
+    >>> balanced_filters(6, (28, 28), (14, 14))
+    24
+    """
+    if min(filters, *before, *after) < 1:
+        raise SettingError(f"{filters} filters, maps of {before} and {after}: give whole numbers of at least 1")
+    return max(1, round(filters * prod(before) / prod(after)))

@@ -1,15 +1,17 @@
 """prove the gradients: of every layer, or of a network
 
 Each hand-written gradient against finite differences in float64 along a random direction, and for linear layers the
-adjoint test <Au, v> = <u, Aᵀv>. Exit code 1 if one is wrong.
+adjoint test <Au, v> = <u, Aᵀv>. Exit code 1 if one is wrong. The large networks by name are checked in a small form,
+with every kind of layer and connection they have, in seconds; --whole takes the network itself, and its time.
 
   rot180 check
-  rot180 check lenet-5
+  rot180 check googlenet
 """
 
 import argparse
 
 from rot180 import models
+from rot180.arrays import text
 from rot180.cli.output import print_json, print_table
 from rot180.cli.summary import graph_of
 from rot180.gradient_check import ADJOINT_TOLERANCE, DIRECTIONAL_TOLERANCE
@@ -21,8 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "network",
         nargs="?",
         metavar="NETWORK",
-        help=f"{', '.join(models.MODELS)}, or a run's folder (default: all layers)",
+        help=f"{', '.join(models.MODELS)}; a pattern; or a run's folder (default: all layers)",
     )
+    parser.add_argument("--whole", action="store_true", help="check a network by name as large as it is")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the test values (default: 0)")
 
 
@@ -35,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.seed <= LARGEST_SEED:
         raise SettingError(f"--seed is {arguments.seed}: choose a whole number from 0 to {LARGEST_SEED}")
     network = arguments.network
-    checks = check_network(graph_of(network), arguments.seed) if network else check_all(arguments.seed)
+    graph = graph_of(network, models.build if arguments.whole else models.build_small) if network else None
+    checks = check_network(graph, arguments.seed) if graph else check_all(arguments.seed)
     passed = all(check.passed for check in checks)
     if arguments.json:
         print_json({"passed": passed, "checks": [{**vars(check), "passed": check.passed} for check in checks]})
@@ -49,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         for check in checks
     ]
-    print_table("relative errors of the gradients", ["layer", "directional", "adjoint", ""], rows)
+    of = f", {network} for images of {text(graph.input_shape)}" if graph else ""
+    print_table(f"relative errors of the gradients{of}", ["layer", "directional", "adjoint", ""], rows)
     print(
         f"{'all gradients are right' if passed else 'some gradients are WRONG'}: directional error below "
         f"{DIRECTIONAL_TOLERANCE:g}, adjoint error below {ADJOINT_TOLERANCE:g}"

@@ -4,10 +4,13 @@ Shapes, parameters, connections (biases counted, as LeCun et al. 1998 do), multi
 
   rot180 summary lenet-5
   rot180 summary runs/lenet-5-mnist-1
+  rot180 summary 'INPUT(3, 32, 32) -> [[CONV -> RELU]*2 -> POOL]*3 -> FC(100) -> RELU -> FC'
+  rot180 summary lenet-5 --sharing        what windows and shared weights save
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rot180 import models
@@ -18,28 +21,36 @@ from rot180.graph import Graph
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("network", metavar="NETWORK", help=f"{', '.join(models.MODELS)}, or a run's folder")
+    parser.add_argument(
+        "network", metavar="NETWORK", help=f"{', '.join(models.MODELS)}; a pattern as above; or a run's folder"
+    )
+    parser.add_argument("--classes", type=int, metavar="N", help="(default: the paper's)")
+    parser.add_argument(
+        "--sharing", action="store_true", help="each layer's weights were it fully or only locally connected"
+    )
     parser.add_argument("--kernels", action="store_true", help="which kernels the lanes engine runs, and why")
     parser.add_argument("--memory", action="store_true", help="where the lanes engine puts every value")
     parser.add_argument("--batch", type=int, default=64, metavar="N", help="for --kernels and --memory (default: 64)")
 
 
-def graph_of(network: str) -> Graph:
-    """The graph of a network by name, or of the run in a folder."""
-    if network not in models.MODELS and Path(network).is_dir():
+def graph_of(network: str, build: Callable[[str], Graph] = models.build) -> Graph:
+    """The graph of a network by name or pattern, or of the run in a folder."""
+    if not models.is_pattern(network) and network not in models.MODELS and Path(network).is_dir():
         from rot180.training.run import read_settings
 
         return read_settings(Path(network)).graph
-    return models.build(network)
+    return build(network)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Summarise."""
     from rot180.summary import summarize
 
-    graph = graph_of(arguments.network)
+    graph = graph_of(arguments.network, partial(models.build, classes=arguments.classes))
     if arguments.kernels or arguments.memory:
         return _plan(graph, arguments)
+    if arguments.sharing:
+        return _sharing(graph, arguments)
     whole = summarize(graph)
     if arguments.json:
         rows = [row._asdict() for row in whole.rows]
@@ -66,6 +77,22 @@ def run(arguments: argparse.Namespace) -> int:
         f"memory: parameters {whole.parameter_bytes / 1024:,.1f} KiB, "
         f"values of one image {whole.activation_bytes / 1024:,.1f} KiB (float32)"
     )
+    return 0
+
+
+def _sharing(graph: Graph, arguments: argparse.Namespace) -> int:
+    """The same units in three ways."""
+    from rot180.summary import Windowed, sharing
+
+    rows = {
+        node.name: sharing(node.layer, graph.input_shape_of(node)) for node in graph if isinstance(node.layer, Windowed)
+    }
+    if arguments.json:
+        print_json({name: row._asdict() for name, row in rows.items()})
+        return 0
+    table = [[name, *(f"{number:,}" for number in row)] for name, row in rows.items()]
+    columns = ["node", "units", "fully connected", "locally connected", "shared"]
+    print_table(f"{arguments.network}: weights that as many units would need, without biases", columns, table)
     return 0
 
 

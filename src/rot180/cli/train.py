@@ -9,6 +9,7 @@ Everything the run leaves lies in one folder: the trained weights, the results, 
                                                  or data_batch_1.bin to data_batch_5.bin and test_batch.bin
   rot180 train cifar-10-batches-bin --network resnet-20 --flip --shift 4 --epochs 60
   rot180 train --optimizer adamw --patience 3 --average exponential
+  rot180 train --network 'INPUT -> [[CONV -> RELU]*2 -> POOL]*2 -> FC(100) -> RELU -> FC'
   rot180 train --resume runs/quick
 
 Ways of training, with their equations: docs/training.md
@@ -49,7 +50,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", nargs="?", metavar="DATA", help="mnist (the default, embedded) or a folder of IDX or CIFAR-10 files"
     )
-    parser.add_argument("--network", choices=models.MODELS, help="the network (default: what suits the images)")
+    parser.add_argument(
+        "--network",
+        type=_network,
+        metavar="NETWORK",
+        help=f"{', '.join(models.MODELS)}; or a pattern (default: what suits the images)",
+    )
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: a new one under runs/)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
     parser.add_argument("--epochs", type=int, metavar="N", help=f"times through the images (default: {recipe.epochs})")
@@ -129,7 +135,7 @@ def _new(arguments: argparse.Namespace) -> Run:
     source = arguments.data or "mnist"
     sets = data.load(source)
     network = arguments.network or _network_for(sets.train)
-    graph = models.build(network, len(sets.train.class_names))
+    graph = models.build(network, len(sets.train.class_names), sets.train.shape)
     if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
         raise SettingError(f"--images is {arguments.images}: choose from 1 to {len(sets.train)}")
     settings = Settings(
@@ -141,12 +147,25 @@ def _new(arguments: argparse.Namespace) -> Run:
         engine=arguments.engine or DEFAULT_ENGINE,
         images=arguments.images,
     )
+    short = "pattern" if models.is_pattern(network) else network
     return Run(
-        arguments.out or _free_folder(f"{network}-{Path(source).resolve().name}"),
+        arguments.out or _free_folder(f"{short}-{Path(source).resolve().name}"),
         settings,
         sets,
         threads=arguments.threads,
     )
+
+
+def _network(text: str) -> str:
+    """The name or pattern of a network, if there is such a one."""
+    try:
+        if models.is_pattern(text):
+            models.Pattern.read(text).expanded()
+        else:
+            models.build(text)
+    except SettingError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _network_for(dataset: Dataset) -> str:

@@ -38,11 +38,10 @@ class ReferenceProgram:
     def scores(self, images: Array, parameters: Array, statistics: Array) -> Array:
         """(N, K): the output node's values in inference."""
         views = self._views(parameters, statistics)
-        outputs = {IMAGE: images}
+        outputs, needed = {IMAGE: images}, self._graph.needed_for(self._graph.output)
         for node in self._graph:
-            if self._graph.output in outputs:
-                break
-            outputs[node.name], _ = node.layer.forward(_input(node, outputs), views[node.name])
+            if node.name in needed:
+                outputs[node.name], _ = node.layer.forward(_input(node, outputs), views[node.name])
         return outputs[self._graph.output]
 
     def frozen(self, parameters: Array, statistics: Array) -> Callable[[Array], Array]:
@@ -74,6 +73,14 @@ class ReferenceProgram:
         return self._run(images, labels, parameters, statistics, training, {IMAGE, *(n.name for n in self._graph)})
 
     @one_thread
+    def loss(
+        self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
+    ) -> float:
+        """The mean loss alone, without a backward pass: for finite differences."""
+        outputs, _ = self._forward(images, labels, parameters, statistics, training)
+        return float(outputs[self._graph.nodes[-1].name])
+
+    @one_thread
     def _run(
         self,
         images: Array,
@@ -84,11 +91,7 @@ class ReferenceProgram:
         wanted: set[str],
     ) -> Values:
         """Forward, then backward as far as the outputs whose gradient is wanted."""
-        views = self._views(parameters, statistics)
-        outputs, saved = {IMAGE: images, LABEL: labels}, {}
-        for index, node in enumerate(self._graph):
-            here = training and training.at_node(index)
-            outputs[node.name], saved[node.name] = node.layer.forward(_input(node, outputs), views[node.name], here)
+        outputs, saved = self._forward(images, labels, parameters, statistics, training)
         values = Values(outputs, {}, {}, {})
         loss = self._graph.nodes[-1].name
         values.gradients[loss] = np.ones_like(outputs[loss])
@@ -107,6 +110,18 @@ class ReferenceProgram:
                     earlier = values.gradients.get(name)
                     values.gradients[name] = part if earlier is None else earlier + part
         return values
+
+    def _forward(
+        self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Every node's output, and what its backward pass needs."""
+        views = self._views(parameters, statistics)
+        outputs: dict[str, Array] = {IMAGE: images, LABEL: labels}
+        saved: dict[str, Any] = {}
+        for index, node in enumerate(self._graph):
+            here = training and training.at_node(index)
+            outputs[node.name], saved[node.name] = node.layer.forward(_input(node, outputs), views[node.name], here)
+        return outputs, saved
 
     def _views(self, parameters: Array, statistics: Array) -> dict[str, dict[str, Array]]:
         learned, measured = self._parameters.views(parameters), self._statistics.views(statistics)

@@ -4,6 +4,8 @@ He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 201
 the size of the maps, its shortcut is a 1x1 convolution (the paper's option B).
 """
 
+from collections.abc import Sequence
+
 from rot180.arrays import Shape
 from rot180.errors import SettingError
 from rot180.graph import Block, Chain, Graph, Residual, chain, residual, sequence
@@ -28,40 +30,49 @@ IMAGENET_DEPTHS = {
 """Blocks in each of the four stages, and whether they are bottlenecks."""
 
 
-def resnet_small(depth: int = 20, classes: int = 10, shape: Shape = (3, 32, 32)) -> Graph:
-    """The family for small images, section 4.2: 6n+2 layers in three stages of 16, 32 and 64 maps.        (C6)"""
+def resnet_small(depth: int = 20, classes: int = 10, shape: Shape = (3, 32, 32), *, maps: int = 16) -> Graph:
+    """The family for small images, section 4.2: 6n+2 layers in three stages of 16, 32 and 64 maps.        (C6)
+
+    maps: of the first stage.
+    """
     if depth < 8 or (depth - 2) % 6:
         raise SettingError(f"a ResNet for small images has 6n+2 layers (20, 32, 44, 56, 110), not {depth}")
     blocks = [(depth - 2) // 6] * 3
-    stem = chain(conv=_convolution(16, 3), norm=BatchNormalization(), relu=ReLU())
-    return _assemble(shape, classes, stem, 16, blocks, bottleneck=False)
+    stem = chain(conv=_convolution(maps, 3), norm=BatchNormalization(), relu=ReLU())
+    return _assemble(shape, classes, stem, maps, blocks, bottleneck=False)
 
 
-def resnet(depth: int = 18, classes: int = 1000, shape: Shape = (3, 224, 224)) -> Graph:
+def resnet(
+    depth: int = 18,
+    classes: int = 1000,
+    shape: Shape = (3, 224, 224),
+    *,
+    maps: int = 64,
+    blocks: Sequence[int] | None = None,
+) -> Graph:
     """The family for photographs, table 1: 18, 34, 50, 101 or 152 layers; four stages from 64 maps up.    (C6)
 
     For images below 64 pixels the stem is one 3x3 convolution in place of 7x7 with stride 2 and pooling.
+    maps: of the first stage. blocks: in each stage, where it shall not be table 1's number for this depth.
     """
     if depth not in IMAGENET_DEPTHS:
         raise SettingError(
             f"there is no ResNet of {depth} layers: choose one of {', '.join(map(str, IMAGENET_DEPTHS))}"
         )
-    blocks, bottleneck = IMAGENET_DEPTHS[depth]
+    of_depth, bottleneck = IMAGENET_DEPTHS[depth]
     if shape[-1] < 64:
-        stem = chain(conv=_convolution(64, 3), norm=BatchNormalization(), relu=ReLU())
+        stem = chain(conv=_convolution(maps, 3), norm=BatchNormalization(), relu=ReLU())
     else:
         stem = chain(
-            conv=_convolution(64, 7, stride=2),
+            conv=_convolution(maps, 7, stride=2),
             norm=BatchNormalization(),
             relu=ReLU(),
             pool=MaxPooling(3, stride=2, padding=1, remainder="floor"),
         )
-    return _assemble(shape, classes, stem, 64, blocks, bottleneck)
+    return _assemble(shape, classes, stem, maps, blocks or of_depth, bottleneck)
 
 
-def _assemble(
-    shape: Shape, classes: int, stem: Chain, maps: int, blocks: list[int] | tuple[int, ...], bottleneck: bool
-) -> Graph:
+def _assemble(shape: Shape, classes: int, stem: Chain, maps: int, blocks: Sequence[int], bottleneck: bool) -> Graph:
     stages: dict[str, Block] = {}
     before = maps
     for stage, count in enumerate(blocks, start=1):

@@ -265,11 +265,7 @@ class Plan:
 
     def _find_needed(self) -> set[str]:
         """The values that go into the scores or, for a backward pass, into the loss."""
-        needed = {self.graph.output, *((self.graph.nodes[-1].name,) if self.backward else ())}
-        for node in reversed(self.graph.nodes):
-            if node.name in needed:
-                needed.update(node.inputs)
-        return needed
+        return self.graph.needed_for(self.graph.output, *((self.graph.nodes[-1].name,) if self.backward else ()))
 
     def _find_wanted(self) -> set[str]:
         """The values whose gradient training needs: those that parameters have gone into."""
