@@ -2,8 +2,9 @@
 
     python benchmarks/rows.py NETWORK [--batch 64] [--top 25]
 
-NETWORK is one that `rot180 summary` knows. A row's speed is its node's multiply-adds (a share for each of its rows of
-one kernel) over its time; rows that move data have none. Depth first, the rows are those of one group of 16 images.
+NETWORK is one that `rot180 summary` knows, or words of a work of `rot180 bench`. A row's speed is its node's
+multiply-adds (a share for each of its rows of one kernel) over its time; rows that move data have none. Depth first,
+the rows are those of one group of 16 images.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from collections import Counter
 
 import numpy as np
 
-from rot180 import models
+from rot180 import bench, models
 from rot180.chance import Training
 from rot180.engines.lanes.jit import call
 from rot180.engines.lanes.program import LanesEngine, LanesProgram, Mode
@@ -24,12 +25,14 @@ ROUNDS, LEAST_SECONDS = 5, 0.002
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=models.MODELS)
+    parser.add_argument("network")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--top", type=int, default=25)
     arguments = parser.parse_args()
 
-    network = Network(models.build(arguments.network), 1, engine="reference")
+    known = arguments.network in models.MODELS
+    graph = models.build(arguments.network) if known else bench.find([arguments.network])[0].graph()
+    network = Network(graph, 1, engine="reference")
     program: LanesProgram = LanesEngine(1).compile(network.graph, network.layout, network.statistics_layout)
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (arguments.batch, *network.graph.input_shape)).astype(np.float32)

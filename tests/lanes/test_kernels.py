@@ -83,7 +83,9 @@ def batch(graph, images, seed=1):
 
 
 def halos(prepared):
-    """The columns beside values, which no row may write: views of the arena."""
+    """The columns beside values, which depth first no row may write: views of the arena."""
+    if prepared.plan.layer_by_layer:  # rows zero them
+        return
     for buffer in prepared.plan.buffers().values():
         whole = prepared.A[:, buffer.offset : buffer.offset + buffer.size * prepared.plan.groups]
         lines = whole.reshape(len(whole), -1, buffer.line // 16, 16)

@@ -13,10 +13,12 @@ from rot180.chance import Training
 from rot180.data import Dataset, mnist
 from rot180.engines.lanes.check import UnsoundPlanError, check_plan, first_difference
 from rot180.engines.lanes.optimizers import UPDATES, AdamRow, SGDRow, adam, pieces, records, sgd
+from rot180.engines.lanes.plan import AGAIN, Plan
 from rot180.engines.lanes.program import LanesEngine, Mode
 from rot180.errors import DivergenceError, SettingError
-from rot180.graph import chain, residual, sequence
+from rot180.graph import Graph, Node, chain, residual, sequence
 from rot180.layers import (
+    Add,
     BatchNormalization,
     Convolution,
     Dense,
@@ -49,6 +51,33 @@ def normalized():
         scores=Dense(10),
         loss=SoftmaxCrossEntropy(),
     )
+
+
+def sums():
+    """Sums whose gradient their inputs may share, and sums where somebody is in the way."""
+    nodes = [
+        Node("stem", Convolution(5, 3, stride=3, remainder="floor"), ("image",)),
+        Node("norm", BatchNormalization(), ("stem",)),
+        Node("relu", ReLU(), ("norm",)),
+        Node("a", Convolution(5, 3, padding=1), ("relu",)),
+        Node("a.norm", BatchNormalization(), ("a",)),
+        Node("shared", Add(), ("a.norm", "relu")),
+        Node("shared.relu", ReLU(), ("shared",)),
+        Node("b", Convolution(5, 1), ("shared.relu",)),
+        Node("b.relu", ReLU(), ("b",)),
+        Node("masked", Add(), ("b.relu", "shared.relu")),  # b's ReLU changes its gradient in place
+        Node("twice", Add(), ("masked", "masked")),
+        Node("c", Convolution(5, 1), ("twice",)),
+        Node("late", Convolution(5, 1), ("twice",)),  # adds to twice's gradient before c has read the sum's
+        Node("between", Add(), ("twice", "c", "late")),
+        Node("d", Convolution(5, 1), ("between",)),
+        Node("after", Convolution(5, 1), ("between",)),
+        Node("e", Add(), ("d", "between")),
+        Node("both", Add(), ("e", "after")),
+        Node("scores", Dense(10), ("both",)),
+        Node("loss", SoftmaxCrossEntropy(), ("scores", "label")),
+    ]
+    return Graph(nodes, (1, 28, 28))
 
 
 NETWORKS = {"lenet-5": models.lenet5, "normalized": normalized}
@@ -283,13 +312,39 @@ def test_global_pooling_of_a_bare_convolution():
     assert first_difference(network.program, *operands) is None
 
 
+def test_sums_share_their_gradient_where_nobody_is_in_the_way():
+    network = Network(sums(), seed=1)
+    operands = (DIGITS.images[:37], DIGITS.labels[:37])
+    found = network.loss_and_gradients(*operands, Training())
+    expected = Network(sums(), seed=1, engine="reference").loss_and_gradients(*operands, Training())
+    np.testing.assert_allclose(found.vector, expected.vector, rtol=1e-4, atol=1e-5 * np.abs(expected.vector).max())
+    plan = network.program.prepare(Mode(backward=True, training=True), 37).plan
+    own = {name.removeprefix("d ") for name in plan.buffers() if name.startswith("d ")}
+    assert {"shared", "b", "masked", "twice", "c", "late", "between"} <= own  # have memory of their own
+    assert not {"a.norm", "norm"} & own
+    copies = [step.node for step in plan.body if step.kernel.name == "copy_maps" and step.backward]
+    assert "shared" not in copies
+    assert {"masked", "twice"} <= set(copies)
+
+
+def test_layer_by_layer_a_normalized_value_is_made_again_instead_of_kept():
+    graph = models.resnet(18, 10, (3, 32, 32))
+    network = Network(graph, seed=1, engine="reference")
+    plan = Plan(graph, network.layout, network.statistics_layout, backward=True, training=True, groups=4)
+    check_plan(plan)
+    assert sum(name.endswith(AGAIN) for name in plan.buffers()) == 9  # all that a convolution reads
+    kept = sum(np.prod(graph.shapes[node.name]) for node in graph if isinstance(node.layer, Convolution | Add))
+    assert plan.arena < 1.25 * 64 * kept  # with halos, gradients and weights laid out anew
+    assert plan.packed < 1.01 * network.layout.size
+
+
 def test_a_network_explains_what_runs_and_why():
     uses = Network(models.resnet_small(20)).explain(batch=32)
     found = {(use.node, str(use.in_pass)): use for use in uses}
     inner = found["stage2_2.sum.conv1", "forward"]
-    assert inner.kernels[0].startswith("winograd")
+    assert inner.kernels[-1].startswith("winograd(")
     assert "1 of 4 multiplications" in inner.reason
-    assert found["stem.conv", "forward"].kernels[0].startswith("convolution_forward")
+    assert found["stem.conv", "forward"].kernels[-1].startswith("convolution_forward")
     assert {node for node, _ in found} >= {"stem.norm", "pool", "scores", "loss"}
     with pytest.raises(SettingError, match=r"the engine 'reference' runs the layers as they stand"):
         Network(models.lenet5(), engine="reference").explain()

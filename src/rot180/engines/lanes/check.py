@@ -30,7 +30,8 @@ def check_plan(plan: Plan) -> None:
             if other.offset >= one.offset + one.size * plan.groups:
                 break
             same_place = one.form == other.form and one.offset == other.offset
-            if one.meets(other) or ((any(one.halo) or any(other.halo)) and not same_place):
+            kept = (any(one.halo) or any(other.halo)) and not plan.layer_by_layer
+            if one.meets(other) or (kept and not same_place):
                 raise UnsoundPlanError(f"two values share memory from {other.offset} on while both are alive")
         if one.offset < 0 or one.offset + one.size * plan.groups > plan.arena:
             raise UnsoundPlanError(f"a value lies outside the arena of {plan.arena}")
@@ -40,8 +41,10 @@ def check_plan(plan: Plan) -> None:
                 raise UnsoundPlanError(f"{step.node}, {step.kernel.name}: {name} is not inside one value's memory")
         for name in {"w", "b", "dw", "db", "packed"} & set(getattr(step.row, "_fields", ())):
             place = getattr(step.row, name)
-            if isinstance(place, int) and not 0 <= place < plan.packed:
-                raise UnsoundPlanError(f"{step.node}, {step.kernel.name}: {name} lies outside the parameters")
+            in_arena = name == "packed" and getattr(step.row, "in_arena", False)
+            if isinstance(place, int) and not 0 <= place < (plan.arena if in_arena else plan.packed):
+                where = "arena" if in_arena else "parameters"
+                raise UnsoundPlanError(f"{step.node}, {step.kernel.name}: {name} lies outside the {where}")
 
 
 def _maps_of(row: Any, name: str = "row") -> Iterator[tuple[str, Maps | Picture]]:

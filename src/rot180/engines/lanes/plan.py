@@ -19,9 +19,10 @@ from rot180.engines.lanes.table import Choice
 from rot180.engines.lanes.twin import LANES
 from rot180.errors import SettingError
 from rot180.graph import IMAGE, LABEL, Graph, Node
-from rot180.layers import Layer, ReLU, ScalePixels
+from rot180.layers import Add, Layer, ReLU, ScalePixels
 from rot180.parameters import ALIGNMENT, Layout
 
+AGAIN = ", again"  # a value that is computed anew for the backward pass, not kept
 LABEL_CHANNELS = 7
 """What the label's maps hold for each lane: the label's number; the image's weight, 1/N, or 0 where there is no image;
 the chance of this update, its 64 bits in four numbers of 16, the highest first; the image's position in the batch."""
@@ -129,8 +130,11 @@ class Plan:
     arena: int = 0  # floats for all values
 
     def __post_init__(self) -> None:
+        self.layer_by_layer = self.training and needs_all_groups(self.graph)
+        self._by_name = {node.name: node for node in self.graph}
         self._readers = self._count_readers()
         self._aliases = self._find_aliases()
+        self._aliases |= self._find_shared_gradients()
         self._needed = self._find_needed()
         self._wanted = self._find_wanted()
         self._buffers: dict[str, Buffer] = {}
@@ -152,9 +156,10 @@ class Plan:
         return self._buffers
 
     def _buffer(self, name: str) -> Buffer:
-        name = self._aliases.get(name, name)
+        while name in self._aliases:
+            name = self._aliases[name]
         if name not in self._buffers:
-            plain = name.removeprefix("d ")
+            plain = name.removeprefix("d ").removesuffix(AGAIN)
             channels, height, width = self._size(plain)
             self._buffers[name] = self._new_buffer(LABEL_CHANNELS if plain == LABEL else channels, height, width)
         return self._buffers[name]
@@ -173,22 +178,25 @@ class Plan:
     def _place(self) -> None:
         """Largest first, each at the lowest offset free while it lives.
 
-        Where a halo lies nothing else may ever be written: such memory is shared only with values of the same form.
+        Depth first a halo is zero from the start, and nothing else may ever be written there: such memory is shared
+        only with values of the same form. Layer by layer, where memory matters, a halo is zeroed for each value.
         """
         placed: list[Buffer] = []
         for buffer in sorted(self._buffers.values(), key=lambda each: -each.size):
             taken = {each.offset for each in placed if each.meets(buffer)}
-            twins = [each for each in placed if any(buffer.halo) and each.form == buffer.form]
+            kept = any(buffer.halo) and not self.layer_by_layer
+            twins = [each for each in placed if kept and each.form == buffer.form]
             free = [each.offset for each in twins if each.offset not in taken]
             buffer.offset = free[0] if free else self._gap(buffer, placed)
             placed.append(buffer)
             self.arena = max(self.arena, buffer.offset + buffer.size * self.groups)
 
     def _gap(self, buffer: Buffer, placed: list[Buffer]) -> int:
-        """The lowest offset where the buffer meets nobody and touches no halo but its own."""
+        """The lowest offset where the buffer meets nobody and, depth first, touches no halo but its own."""
         end = 0
         for other in sorted(placed, key=lambda each: each.offset):
-            if not (other.meets(buffer) or any(other.halo) or any(buffer.halo)):
+            kept = (any(other.halo) or any(buffer.halo)) and not self.layer_by_layer
+            if not (other.meets(buffer) or kept):
                 continue
             if end + buffer.size * self.groups <= other.offset:
                 break
@@ -204,23 +212,36 @@ class Plan:
         self._rooms: dict[tuple[str, str], int] = {}  # what `packed` has given by name
         self._now, self.going_back = 0, False
         self._given: set[str] = set()  # gradients that a reader has already written
+        self._made_again: set[str] = set()
         for name in (IMAGE, LABEL):
             self._use(self._buffer(name))
         self._begin()
         for node in self.graph:
-            self._now += 1
+            self._next_moment(node)
             if node.name in self._needed and not self.is_fused(node.name):
                 self._forward(node)
         self.going_back = True
         if self.backward:
             for node in reversed(self.graph.nodes):
-                self._now += 1
+                self._next_moment(node)
                 if "d " + node.name in self._given or node is self.graph.nodes[-1]:
+                    self._reader = node.name
                     self._lowering(node).backward(Site(self, node))
         self._now += 1
         self._use(self._buffer(self.graph.output))
         if self.backward:
             self._use(self._buffer(self.graph.nodes[-1].name))
+
+    def _next_moment(self, node: Node) -> None:
+        """Count on, and zero the halos of the values that will be written now."""
+        self._now += 1
+        if not self.layer_by_layer:
+            return
+        from rot180.engines.lanes.kernels import halo
+
+        for buffer in self._buffers.values():
+            if any(buffer.halo) and max(buffer.born, 1) == self._now:
+                Site(self, node).emit(halo.zero_halo, halo.Row(buffer.maps(), *buffer.halo), buffer.channels)
 
     def _begin(self) -> None:
         """Emit what comes before the first node."""
@@ -250,18 +271,41 @@ class Plan:
     def _find_aliases(self) -> dict[str, str]:
         """Nodes that the one before computes: a ReLU behind what can apply it, pixels scaled as they are read."""
         aliases: dict[str, str] = {}
-        by_name = {node.name: node for node in self.graph}
         for node in self.graph:
             source = node.inputs[0]
             if self._readers[source] != 1:
                 continue
             scaled = isinstance(node.layer, ScalePixels) and source == IMAGE
-            kind = type(by_name[source].layer) if source in by_name else None
+            kind = type(self._by_name[source].layer) if source in self._by_name else None
             rectified = isinstance(node.layer, ReLU) and getattr(LOWERINGS.get(kind), "applies_relu", False)  # type: ignore[arg-type]
             if scaled or (rectified and source != self.graph.output):
                 aliases[node.name] = aliases.get(source, source)
                 aliases["d " + node.name] = "d " + aliases[node.name]
         return aliases
+
+    def _find_shared_gradients(self) -> dict[str, str]:
+        """The gradients of a sum's inputs, which are the sum's own: nothing is copied where nobody is in the way.
+
+        Of the inputs, the last one is asked for its gradient first. All but the first must only read it: no other
+        reader may add to it, no ReLU mask it in place. What other readers of the first add comes after all have read.
+        """
+        shared: dict[str, str] = {}
+        position = {node.name: number for number, node in enumerate(self.graph)}
+        for node in self.graph:
+            if not isinstance(node.layer, Add):
+                continue
+            sources = {self._aliases.get(name, name) for name in node.inputs}
+            inputs = sorted(sources, key=lambda name: position.get(name, -1))
+            first, others = self.shown_by(inputs[0]), inputs[1:]
+            readers = [position[reader.name] for reader in self.graph if first in reader.inputs and reader is not node]
+            safe = len(inputs) == len(node.inputs) and inputs[0] in position
+            safe &= not readers or not others or max(readers) < position[others[0]]
+            for name in others:
+                reads_only = not self.relu_follows(name) or self.applies_relu_gradient(name)
+                safe &= reads_only and self._readers[self.shown_by(name)] == 1
+            if safe:
+                shared |= {"d " + name: "d " + node.name for name in inputs}
+        return shared
 
     def _find_needed(self) -> set[str]:
         """The values that go into the scores or, for a backward pass, into the loss."""
@@ -274,6 +318,26 @@ class Plan:
             if not wanted.isdisjoint(node.inputs):
                 wanted.add(node.name)
         return wanted
+
+    def again(self, name: str) -> str:
+        """What a backward pass reads instead of this value: itself, or the same computed anew just before it is read.
+
+        A layer that `recomputes` costs less to run again than its values would take of the memory.
+        """
+        source = self._aliases.get(name, name)
+        if not (self.layer_by_layer and source in self._by_name):
+            return name
+        lowering = self._lowering(self._by_name[source])
+        if not getattr(lowering, "recomputes", False):
+            return name
+        if source not in self._made_again:
+            self._made_again.add(source)
+            start = len(self.body)
+            site = Site(self, self._by_name[source])
+            lowering.recompute(site, self._use(self._buffer(source + AGAIN)).maps())  # type: ignore[attr-defined]
+            for step in self.body[start:]:
+                step.node = self._reader
+        return source + AGAIN
 
     def is_fused(self, name: str) -> bool:
         """Is the node computed by the one before it?"""
@@ -368,7 +432,12 @@ class Site(Position):
 
     def x(self, index: int = 0, halo: tuple[int, int] = (0, 0)) -> Maps:
         """An input's values, with at least so many zero columns on either side."""
-        return self._maps(self.node.inputs[index], halo)
+        name = self.node.inputs[index]
+        return self._maps(self.plan.again(name) if self.plan.going_back else name, halo)
+
+    def channels_of(self, index: int) -> int:
+        """How many maps an input has."""
+        return as_maps(self.plan.graph.shapes[self.node.inputs[index]])[0]
 
     def label(self) -> Maps:
         """The labels, the images' weights, the chance: see LABEL_CHANNELS."""
@@ -407,6 +476,32 @@ class Site(Position):
     def hand_on_gradient(self) -> None:
         """Say that dy, changed in place, is the gradient of the node that this one is fused with."""
         self.plan._given.add("d " + self.node.inputs[0])
+
+    def pass_gradient_on(self, index: int) -> bool:
+        """Say that dy is ∂L/∂x of this input as it is, if the plan has them share memory."""
+        source = self.node.inputs[index]
+        name = "d " + self.plan.is_computed_by(source)
+        if self.plan._aliases.get(name) != "d " + self.node.name:
+            return False
+        self.plan._given |= {name, "d " + source}
+        return True
+
+    def weights(
+        self, name: str, kernel: Kernel[Any], row: Callable[[int, int], Any], units: int, size: int
+    ) -> tuple[int, int]:
+        """Have `kernel` lay weights out anew: (place, 1 where that is in A, 0 in P). `row` makes its row of the two.
+
+        Depth first that is done once for all groups, before the update. Layer by layer it is done just before they are
+        used, in memory that other values need at other times.
+        """
+        in_arena = int(self.plan.layer_by_layer)
+        if in_arena:
+            place = self.keep(name, -(-size // (LANES * self.groups))).start
+            self.emit_across(kernel, row(place, in_arena), units)
+        else:
+            place = self.packed(size)
+            self.prepare(kernel, row(place, in_arena), units)
+        return place, in_arena
 
     def keep(self, name: str, channels: int, height: int = 1, width: int = 1) -> Maps:
         """Memory of the node's own, by name: what forward keeps for backward, or a row for the next."""

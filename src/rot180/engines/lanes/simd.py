@@ -56,6 +56,7 @@ from rot180.engines.lanes.twin import (
     outer,
     outer_lanes,
     power_of_two,
+    prefetch,
     square_root,
     store,
     tile_add,
@@ -98,6 +99,7 @@ __all__ = [
     "outer",
     "outer_lanes",
     "power_of_two",
+    "prefetch",
     "sigmoid",
     "square_root",
     "store",
@@ -293,6 +295,15 @@ operation(absolute)(lambda site, x: _intrinsic(site, "fabs", x))
 operation(square_root)(lambda site, x: _intrinsic(site, "sqrt", x))
 operation(nearest_integer)(lambda site, x: _intrinsic(site, "rint", x))
 operation(horizontal_sum)(_halve)
+
+
+@operation(prefetch)
+def _prefetch(site: Site, array: Any, index: Any) -> None:
+    pointer = site.builder.bitcast(site.builder.gep(array, [index]), INT8.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(site.builder.module, kind, "llvm.prefetch.p0")
+    to_read, into_all_caches, data = INT32(0), INT32(3), INT32(1)
+    site.builder.call(function, [pointer, to_read, into_all_caches, data])
 
 
 @operation(power_of_two)

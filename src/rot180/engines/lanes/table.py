@@ -82,7 +82,7 @@ TRANSFORM = {F4X4_3X3: 8, F2X2_3X3: 6, F2X2_5X5: 6}
 FINISH = 1.3  # the way from the weight gradient's sums back to one weight, in multiply-adds a tap
 GAIN = 0.8  # of the direct kernels' multiply-adds, at most: less gained is not worth rounding and compiling
 LARGE = 2**22  # transformed weights: so many do not stay in the cache, and are read anew for every few tiles
-TILES_FOR_LARGE = 4  # of one group: fewer do not pay for that
+TILES_FOR_LARGE = 4  # at a time: fewer do not pay for that
 
 
 def tiles(case: Case, variant: Variant) -> int:
@@ -123,7 +123,7 @@ def pays_and_may_round(variant: Variant) -> Callable[[Case], bool]:
 
 def large_tiles_pay(case: Case) -> bool:
     """Whether F(4x4,3x3) is better than direct, and than F(2x2,3x3)."""
-    few = case.in_pass is not Pass.WEIGHT_GRADIENT and tiles(case, F4X4_3X3) < TILES_FOR_LARGE
+    few = case.in_pass is not Pass.WEIGHT_GRADIENT and case.image_groups * tiles(case, F4X4_3X3) < TILES_FOR_LARGE
     if few and F4X4_3X3.taps**2 * case.channels * case.filters >= LARGE:
         return False
     less = winograd_work(case, F4X4_3X3) < winograd_work(case, F2X2_3X3)

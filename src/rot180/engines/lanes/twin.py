@@ -40,6 +40,10 @@ def store(array: Array, index: int, value: Operand) -> None:
     _assign(array, np.array(index), value)
 
 
+def prefetch(array: Array, index: int) -> None:
+    """Tell the processor that array[index] is needed soon; any index will do, also one outside the array."""
+
+
 def load_bytes(array: Array, byte: int) -> Lanes:
     """The 16 unsigned bytes that start `byte` bytes into the array, as numbers from 0 to 255."""
     return _within(array.view(np.uint8), byte + np.arange(LANES)).astype(np.float32)

@@ -226,10 +226,14 @@ def batch_normalization_input_gradient(
 
 @lowers(BatchNormalization)
 class BatchNormalizationLowering:
-    """The batch's statistics in training, the running ones in inference; a ReLU behind it comes for nothing."""
+    """The batch's statistics in training, the running ones in inference; a ReLU behind it comes for nothing.
+
+    In training y is not kept for the backward pass: making it again from x is one pass through memory.
+    """
 
     applies_relu = True
     applies_relu_gradient = True
+    recomputes = True
 
     def forward(self, site: Site) -> None:
         layer: BatchNormalization = site.layer
@@ -240,6 +244,11 @@ class BatchNormalizationLowering:
         else:
             site.prepare(batch_normalization_prepare, Prepare(channels, layer.epsilon), -(-x.channels // LANES))
         site.emit(batch_normalization_forward, Normalize(x, y, channels, site.applies_relu), x.channels)
+
+    def recompute(self, site: Site, y: Maps) -> None:
+        """The row that computes y once more, from the batch's statistics."""
+        row = Normalize(site.x(), y, self.channels(site), site.applies_relu)
+        site.emit(batch_normalization_forward, row, row.x.channels)
 
     def backward(self, site: Site) -> None:
         x, dy, label = site.x(), site.dy(), site.label()

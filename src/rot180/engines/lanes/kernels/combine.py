@@ -61,7 +61,7 @@ class AddLowering:
     def backward(self, site: Site) -> None:
         dy = site.dy()
         for index in range(len(site.node.inputs)):
-            if site.wants_dx(index):
+            if site.wants_dx(index) and not site.pass_gradient_on(index):
                 site.write_dx(lambda dx: _copy(site, dy, dx), index)
 
 
@@ -79,7 +79,7 @@ class ConcatenateLowering:
     def backward(self, site: Site) -> None:
         start = 0
         for index in range(len(site.node.inputs)):
-            part = _part(site.dy(), start, site.x(index).channels)
+            part = _part(site.dy(), start, site.channels_of(index))
             start += part.channels
             if site.wants_dx(index):
                 site.write_dx(lambda dx, part=part: _copy(site, part, dx), index)  # type: ignore[misc]

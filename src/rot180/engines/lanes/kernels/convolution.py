@@ -9,7 +9,8 @@ before it did, the same numbers. Sums that add up must not do so; the weight gra
 left. Where table.py prefers Winograd's kernels, the lowering hands over to winograd.py.
 """
 
-from functools import cache
+from functools import cache, partial
+from math import sqrt
 from typing import NamedTuple
 
 from rot180.arrays import Array, pair
@@ -23,6 +24,7 @@ from rot180.engines.lanes.simd import (
     outer,
     outer_lanes,
     tile_add_sums,
+    tile_load,
     tile_maximum,
     tile_rows,
     tile_store,
@@ -52,7 +54,8 @@ class Forward(NamedTuple):
     x: Maps
     y: Maps
     geometry: Geometry
-    w: int  # packed
+    packed: int
+    in_arena: int  # 1 where packed lies in A, not in P
     b: int
     relu: int
 
@@ -64,13 +67,13 @@ def forward(rows: int, columns: int) -> Kernel[Forward]:
     @kernel(Forward)
     def convolution_forward(P: Array, G: Array, A: Array, S: Array, row: Forward, first: int, last: int) -> None:
         """y[f,i,j] = b[f] + Σ_cuv w[f,c,u,v] x[c, i·S+u·D-P, j·S+v·D-P]; a unit: a block of filters of one group."""
-        g = row.geometry
+        g, weights = row.geometry, A if row.in_arena else P
         blocks = (g.filters + rows - 1) // rows
         for unit in range(first, last):
             x, y = of_group(row.x, unit // (g.groups * blocks)), of_group(row.y, unit // (g.groups * blocks))
             part, block = unit // blocks % g.groups, unit % blocks
             f = part * g.filters + min(block * rows, g.filters - rows)
-            w_block = row.w + (part * blocks + block) * g.channels * g.kernel_height * g.kernel_width * rows
+            w_block = row.packed + (part * blocks + block) * g.channels * g.kernel_height * g.kernel_width * rows
             for i in range(y.height):
                 for start in range(0, y.width, columns):
                     j = min(start, y.width - columns)
@@ -83,7 +86,7 @@ def forward(rows: int, columns: int) -> Kernel[Forward]:
                             w = w_block + (c * g.kernel_height + u) * g.kernel_width * rows
                             place = at(x, part * g.channels + c, line, j * g.stride_right - g.left)
                             for _v in range(g.kernel_width):
-                                total = outer(total, P, w, 1, A, place, g.stride_right * LANES)
+                                total = outer(total, weights, w, 1, A, place, g.stride_right * LANES)
                                 w += rows
                                 place += g.dilation_right * LANES
                     if row.relu:
@@ -97,7 +100,8 @@ class InputGradient(NamedTuple):
     dy: Maps
     dx: Maps
     geometry: Geometry
-    w: int  # packed
+    packed: int
+    in_arena: int
 
 
 @cache
@@ -112,13 +116,13 @@ def input_gradient(rows: int, columns: int) -> Kernel[InputGradient]:
 
         Columns are taken in S phases: those of one phase meet the same taps v, and their dy lie side by side.
         """
-        g = row.geometry
+        g, weights = row.geometry, A if row.in_arena else P
         blocks = (g.channels + rows - 1) // rows
         for unit in range(first, last):
             dy, dx = of_group(row.dy, unit // (g.groups * blocks)), of_group(row.dx, unit // (g.groups * blocks))
             part, block = unit // blocks % g.groups, unit % blocks
             c = part * g.channels + min(block * rows, g.channels - rows)
-            w_block = row.w + (part * blocks + block) * g.kernel_height * g.kernel_width * g.filters * rows
+            w_block = row.packed + (part * blocks + block) * g.kernel_height * g.kernel_width * g.filters * rows
             for s in range(dx.height):
                 for phase in range(g.stride_right):
                     count = (dx.width - phase + g.stride_right - 1) // g.stride_right
@@ -139,7 +143,7 @@ def input_gradient(rows: int, columns: int) -> Kernel[InputGradient]:
                                 w = w_block + (u * g.kernel_width + v) * g.filters * rows
                                 place = at(dy, part * g.filters, i // g.stride_down, j)
                                 for _f in range(g.filters):
-                                    total = outer(total, P, w, 1, A, place, LANES)
+                                    total = outer(total, weights, w, 1, A, place, LANES)
                                     w += rows
                                     place += dy.plane
                         column = phase + k * g.stride_right
@@ -156,7 +160,10 @@ class WeightGradient(NamedTuple):
     filter_start: int  # the filters, within each group of the convolution, that this row sums
     filter_blocks: int
     tap: int  # the first of its columns: a tap v, or a channel
-    units_of_channels: int  # how many channels (columns are taps) or blocks of channels (columns are channels)
+    channels: int  # how many channels (columns are taps) or blocks of channels (columns are channels)
+    filter_chunk: int  # a unit's blocks of filters, at most
+    channel_chunk: int  # and its channels or blocks of channels
+    lines: int  # of dy at a time
     x_column: int  # floats in x from one column of the tile to the next
     dw_column: int  # the same in dw
     image_groups: int
@@ -172,33 +179,50 @@ def weight_gradient(rows: int, columns: int) -> Kernel[WeightGradient]:
     ) -> None:
         """dw[f,c,u,v] += Σ_nij dy[n,f,i,j] x[n, c, i·S+u·D-P, j·S+v·D-P], lane by lane, the lanes summed at the end.
 
-        A unit: a block of filters and a channel, or a block of channels.
+        A unit: a chunk of filters by a chunk of channels. A few lines of the images at a time go into all its tiles,
+        whose sums wait in scratch: both then stay in the second-level cache.
         """
-        g = row.geometry
+        g, size = row.geometry, rows * columns * LANES
         by_channel = g.kernel_width == 1
-        taps = g.kernel_height * g.kernel_width
+        v = 0 if by_channel else row.tap
+        filter_chunks = (row.filter_blocks + row.filter_chunk - 1) // row.filter_chunk
+        channel_chunks = (row.channels + row.channel_chunk - 1) // row.channel_chunk
         for unit in range(first, last):
-            k, rest = unit % row.units_of_channels, unit // row.units_of_channels
-            block, part = rest % row.filter_blocks, rest // row.filter_blocks
-            f = part * g.filters + row.filter_start + block * rows
-            c = row.tap + k * columns if by_channel else k
-            v = 0 if by_channel else row.tap
-            for u in range(g.kernel_height):
-                total = tile_zeros(rows, columns)
-                for group in range(row.image_groups):
-                    x, dy = of_group(row.x, group), of_group(row.dy, group)
-                    for i in range(dy.height):
-                        line = i * g.stride_down + u * g.dilation_down - g.top
-                        if line < 0 or line >= x.height:
-                            continue
-                        delta = at(dy, f, i, 0)
-                        place = at(x, part * g.channels + c, line, v * g.dilation_right - g.left)
-                        for _j in range(dy.width):
-                            total = outer_lanes(total, A, delta, dy.plane, A, place, row.x_column)
-                            delta += LANES
-                            place += g.stride_right * LANES
+            first_block = unit // channel_chunks % filter_chunks * row.filter_chunk
+            blocks = min(row.filter_chunk, row.filter_blocks - first_block)
+            first_channel = unit % channel_chunks * row.channel_chunk
+            tiles = min(row.channel_chunk, row.channels - first_channel) * g.kernel_height
+            part = unit // (channel_chunks * filter_chunks)
+            filters = part * g.filters + row.filter_start + first_block * rows
+            for tile in range(blocks * tiles):
+                tile_store(tile_zeros(rows, columns), S, tile * size, columns * LANES, LANES)
+            for group in range(row.image_groups):
+                x, dy = of_group(row.x, group), of_group(row.dy, group)
+                for top in range(0, dy.height, row.lines):
+                    bottom = min(top + row.lines, dy.height)
+                    for tile in range(blocks * tiles):
+                        f = filters + tile // tiles * rows
+                        k, u = first_channel + tile % tiles // g.kernel_height, tile % g.kernel_height
+                        c = row.tap + k * columns if by_channel else k
+                        total = tile_load(rows, columns, S, tile * size, columns * LANES, LANES)
+                        for i in range(top, bottom):
+                            line = i * g.stride_down + u * g.dilation_down - g.top
+                            if line < 0 or line >= x.height:
+                                continue
+                            delta = at(dy, f, i, 0)
+                            place = at(x, part * g.channels + c, line, v * g.dilation_right - g.left)
+                            for _j in range(dy.width):
+                                total = outer_lanes(total, A, delta, dy.plane, A, place, row.x_column)
+                                delta += LANES
+                                place += g.stride_right * LANES
+                        tile_store(total, S, tile * size, columns * LANES, LANES)
+            for tile in range(blocks * tiles):
+                f = filters + tile // tiles * rows
+                k, u = first_channel + tile % tiles // g.kernel_height, tile % g.kernel_height
+                c = row.tap + k * columns if by_channel else k
                 dw = row.dw + ((f * g.channels + c) * g.kernel_height + u) * g.kernel_width + v
-                tile_add_sums(total, G, dw, g.channels * taps, row.dw_column)
+                total = tile_load(rows, columns, S, tile * size, columns * LANES, LANES)
+                tile_add_sums(total, G, dw, g.channels * g.kernel_height * g.kernel_width, row.dw_column)
 
     return convolution_weight_gradient
 
@@ -206,6 +230,7 @@ def weight_gradient(rows: int, columns: int) -> Kernel[WeightGradient]:
 class Pack(NamedTuple):
     w: int
     packed: int
+    in_arena: int
     geometry: Geometry
     rows: int
     by_channel: int  # blocks of channels, for the input gradient; else blocks of filters
@@ -214,7 +239,7 @@ class Pack(NamedTuple):
 @kernel(Pack)
 def convolution_pack(P: Array, G: Array, A: Array, S: Array, row: Pack, first: int, last: int) -> None:
     """w (F,C/G,KH,KW) laid out in blocks of R filters [c][u][v][R], or of R channels [u][v][f][R]; a unit: a block."""
-    g = row.geometry
+    g, target = row.geometry, A if row.in_arena else P
     taps = g.kernel_height * g.kernel_width
     if row.by_channel:
         count, in_block = g.channels, taps
@@ -230,8 +255,13 @@ def convolution_pack(P: Array, G: Array, A: Array, S: Array, row: Pack, first: i
         for k in range(outer_count):
             for m in range(inner_count):
                 for r in range(row.rows):
-                    P[place] = P[source + k * outer_step + m * inner_step + r * in_block]
+                    target[place] = P[source + k * outer_step + m * inner_step + r * in_block]
                     place += 1
+
+
+CHUNK_VECTORS = 4096  # a weight gradient's sums at a time: 256 KB stay in the second-level cache
+FEWEST_UNITS = 8  # to share out among threads
+LINE_VECTORS = 64  # of each filter's dy at a time: with 8 filters 32 KB stay in the first-level cache
 
 
 def tile_for(count: int, width: int) -> tuple[int, int]:
@@ -255,6 +285,28 @@ def chunks(count: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int]]:
             found.append((start, size, many))
             start += many * size
     return found
+
+
+def taps_at_a_time(width: int) -> tuple[int, int]:
+    """A kernel's taps in as few parts as 5 at a time allow, of about the same size: 7 are 4 and 3."""
+    largest = -(-width // -(-width // 5))
+    return largest, largest - 1
+
+
+def chunk_sizes(filter_blocks: int, channels: int, g: Geometry, rows: int, columns: int) -> tuple[int, int]:
+    """How many blocks of filters, and how many channels (or blocks), a weight gradient sums at a time.
+
+    dy is read once for each chunk of channels, x once for each chunk of filters: chunks in the ratio of their sizes
+    read least. With few of both, there are some for every thread.
+    """
+    tiles = max(1, CHUNK_VECTORS // (g.kernel_height * rows * columns))
+    wide = columns if g.kernel_width == 1 else 1
+    share = g.stride_down * g.stride_right * wide / rows  # blocks of filters for each channel
+    across = min(filter_blocks, max(1, round(sqrt(tiles * share))))
+    along = min(channels, max(1, tiles // across))
+    while across * along > 1 and -(-filter_blocks // across) * -(-channels // along) < FEWEST_UNITS:
+        across, along = (-(-across // 2), along) if across > along else (across, -(-along // 2))
+    return across, along
 
 
 @lowers(Convolution)
@@ -332,30 +384,42 @@ class ConvolutionLowering:
         x, y = site.x(halo=self.halo(site, g)), site.y()
         rows, columns = tile_for(g.filters, y.width)
         blocks = g.groups * -(-g.filters // rows)
-        w = site.packed(blocks * rows * g.channels * g.kernel_height * g.kernel_width)
-        site.prepare(convolution_pack, Pack(site.parameter("w"), w, g, rows, 0), blocks)
+        size = blocks * rows * g.channels * g.kernel_height * g.kernel_width
+        packed, in_arena = site.weights(
+            "weights",
+            convolution_pack,
+            partial(Pack, site.parameter("w"), geometry=g, rows=rows, by_channel=0),
+            blocks,
+            size,
+        )
         b = site.parameter("b") if site.layer.bias else site.packed(g.groups * g.filters)
-        site.emit(forward(rows, columns), Forward(x, y, g, w, b, site.applies_relu), blocks)
+        site.emit(forward(rows, columns), Forward(x, y, g, packed, in_arena, b, site.applies_relu), blocks)
 
     def direct_weight_gradient(self, site: Site, g: Geometry) -> None:
         """The rows that add to dw."""
         x, dy = site.x(halo=self.halo(site, g)), site.dy()
         by_channel = g.kernel_width == 1
         limit = max(r * c for r, c in TILES[target()])
-        taps = chunks(g.channels, (4, 2, 1)) if by_channel else chunks(g.kernel_width, (5, 4, 3, 2, 1))
+        taps = chunks(g.channels, (4, 2, 1)) if by_channel else chunks(g.kernel_width, taps_at_a_time(g.kernel_width))
         for tap, columns, many in taps:
             for filter_start, rows, filter_blocks in chunks(
                 g.filters, tuple(r for r in (8, 6, 4, 2, 1) if r * columns <= limit)
             ):
                 for each in [tap] if by_channel else range(tap, tap + many * columns, columns):
                     channels = many if by_channel else g.channels
+                    across, along = chunk_sizes(filter_blocks, channels, g, rows, columns)
+                    site.scratch(across * along * g.kernel_height * rows * columns * LANES)
                     row = WeightGradient(
                         *(x, dy, g, site.parameter("w"), filter_start, filter_blocks, each, channels),
+                        filter_chunk=across,
+                        channel_chunk=along,
+                        lines=max(1, LINE_VECTORS // dy.width),
                         x_column=x.plane if by_channel else g.dilation_right * LANES,
                         dw_column=g.kernel_height if by_channel else 1,
                         image_groups=site.groups,
                     )
-                    site.emit_across(weight_gradient(rows, columns), row, g.groups * filter_blocks * channels)
+                    units = g.groups * -(-filter_blocks // across) * -(-channels // along)
+                    site.emit_across(weight_gradient(rows, columns), row, units)
 
     def direct_input_gradient(self, site: Site, g: Geometry, dx: Maps) -> None:
         """The rows that write dx."""
@@ -364,6 +428,12 @@ class ConvolutionLowering:
         right = max(0, (dx.width - 1 + g.left) // g.stride_right - site.dy().width + 1)
         dy = site.dy(halo=(min(left, columns - 1), min(right, columns - 1)))
         blocks = g.groups * -(-g.channels // rows)
-        w = site.packed(blocks * rows * g.filters * g.kernel_height * g.kernel_width)
-        site.prepare(convolution_pack, Pack(site.parameter("w"), w, g, rows, 1), blocks)
-        site.emit(input_gradient(rows, columns), InputGradient(dy, dx, g, w), blocks)
+        size = blocks * rows * g.filters * g.kernel_height * g.kernel_width
+        packed, in_arena = site.weights(
+            "turned weights",
+            convolution_pack,
+            partial(Pack, site.parameter("w"), geometry=g, rows=rows, by_channel=1),
+            blocks,
+            size,
+        )
+        site.emit(input_gradient(rows, columns), InputGradient(dy, dx, g, packed, in_arena), blocks)

@@ -16,7 +16,7 @@ Largest errors against float64, of the largest value, for 6 to 512 maps: F(4x4,3
 1e-6; the direct kernels 3e-6. tests/lanes/test_winograd.py measures some.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 from rot180.arrays import Array
@@ -33,7 +33,7 @@ from rot180.engines.lanes.kernels.winograd_transforms import (
 )
 from rot180.engines.lanes.layout import Maps, at, of_group
 from rot180.engines.lanes.plan import Site
-from rot180.engines.lanes.simd import LANES, Lanes, broadcast, outer, tile_store, tile_zeros, zeros
+from rot180.engines.lanes.simd import LANES, Lanes, broadcast, outer, prefetch, tile_store, tile_zeros, zeros
 from rot180.engines.lanes.table import Variant
 
 
@@ -112,14 +112,14 @@ class Weights(NamedTuple):
     input_stride: int
     first_tap: int  # 0, or the last where the kernel is rotated
     tap_stride: int  # 1, or -1
-    u: int  # packed
+    packed: int  # U
+    in_arena: int  # 1 where U lies in A, not in P
 
 
 @helper
-def weights_layout(outputs: int, inputs: int, rows: int) -> tuple[int, int]:
-    """Floats from a block of U to the next, and from a tap to the next: not a multiple of 4096 bytes."""
-    block_size = inputs * rows + LANES
-    return block_size, (outputs + rows - 1) // rows * block_size + LANES
+def tap_size(inputs: int, rows: int) -> int:
+    """Floats from a tap of a block of U to the next: not a multiple of 4096 bytes."""
+    return inputs * rows + LANES
 
 
 @cache
@@ -129,29 +129,33 @@ def weights(variant: Variant, rows: int) -> Kernel[Weights]:
 
     @kernel(Weights)
     def winograd_weights(P: Array, G: Array, A: Array, S: Array, row: Weights, first: int, last: int) -> None:
-        """U[f,c] = G w[f,c] Gᵀ, laid out [tap][block][c][rows]; a unit: a block of filters, which are the lanes here.
+        """U[f,c] = G w[f,c] Gᵀ, laid out [block][tap][c][rows]; a unit: a block of filters.
 
-        A store writes 16 lanes where a block has fewer: the next one, or the room behind the block, takes the rest.
+        The lanes are a few channels' filters of the block, as they will lie in U. Lanes that are left, or channels
+        there are not, go to places that the next store, or nobody, writes.
         """
-        of_one = kernel_size * kernel_size
+        of_one, together = kernel_size * kernel_size, LANES // rows
         temporary, lanes = 0, LANES * kernel_size * taps
-        block_size, plane = weights_layout(row.outputs, row.inputs, rows)
+        size = tap_size(row.inputs, rows)
+        target = A if row.in_arena else P
         for block in range(first, last):
             for r in range(rows):
                 w = row.w + min(block * rows + r, row.outputs - 1) * row.output_stride
                 for c in range(row.inputs):
+                    lane = lanes + c // together * of_one * LANES + c % together * rows + r
                     for tap in range(of_one):
-                        S[lanes + (c * of_one + tap) * LANES + r] = P[w + row.first_tap + tap * row.tap_stride]
+                        S[lane + tap * LANES] = P[w + row.first_tap + tap * row.tap_stride]
                     w += row.input_stride
-            for c in range(row.inputs):
+            for c in range(0, row.inputs, together):
                 for i in range(kernel_size):
-                    weight = load_line(kernel_size, S, lanes + (c * of_one + i * kernel_size) * LANES, LANES)
-                    line = scaled(taps, evaluate(taps, kernel_size, weight))
+                    lane = lanes + (c // together * of_one + i * kernel_size) * LANES
+                    line = scaled(taps, evaluate(taps, kernel_size, load_line(kernel_size, S, lane, LANES)))
                     store_line(taps, line, S, temporary + i * LANES, kernel_size * LANES)
                 for k in range(taps):
                     weight = load_line(kernel_size, S, temporary + k * kernel_size * LANES, LANES)
                     line = scaled(taps, evaluate(taps, kernel_size, weight))
-                    store_line(taps, line, P, row.u + k * taps * plane + block * block_size + c * rows, plane)
+                    place = row.packed + (block * taps * taps + k * taps) * size + c * rows
+                    store_line(taps, line, target, place, size)
 
     return winograd_weights
 
@@ -163,11 +167,23 @@ class Correlation(NamedTuple):
     x: Maps  # dy, for the input gradient
     y: Maps  # dx
     tiling: Tiling
-    u: int
+    packed: int  # U
+    in_arena: int
     b: int
     floor: float  # of the outputs: 0 where a ReLU follows, else -∞
     unit_tiles: int  # a multiple of the register tile's columns
     shares: int  # of the blocks of filters; each has units of its own
+
+
+@helper
+def prefetch_inputs(row: Correlation, tile: int, size: int, taps: int, A: Array, first: int, last: int) -> None:
+    """Have the inputs of a tile on their way to the cache, of some channels."""
+    group, down, right = place_of(row.tiling, tile)
+    x, i, j = of_group(row.x, group), down * size - row.tiling.top, right * size - row.tiling.left
+    for c in range(first, last):
+        for u in range(max(0, -i), min(taps, x.height - i)):
+            for v in range(taps):
+                prefetch(A, at(x, c, i + u, j + v))
 
 
 @cache
@@ -179,8 +195,9 @@ def correlation(variant: Variant, rows: int, columns: int) -> Kernel[Correlation
     def winograd(P: Array, G: Array, A: Array, S: Array, row: Correlation, first: int, last: int) -> None:
         """Y[f] = Aᵀ[Σ_c U[f,c] ⊙ V[c]]A + b[f]; a unit: a few tiles, and a share of the filters."""
         points, channels = taps * taps, row.x.channels
+        weights = A if row.in_arena else P
         blocks = (row.y.channels + rows - 1) // rows
-        block_size, u_plane = weights_layout(row.y.channels, channels, rows)
+        u_size = tap_size(channels, rows)
         step = row.unit_tiles * LANES  # from a channel to the next
         v_plane, m_plane = channels * step + LANES, blocks * rows * step + LANES
         temporary, v, m = 0, LANES * points, LANES * points + points * v_plane
@@ -193,14 +210,18 @@ def correlation(variant: Variant, rows: int, columns: int) -> Kernel[Correlation
                 x, i, j = of_group(row.x, group), down * size - row.tiling.top, right * size - row.tiling.left
                 for c in range(channels):
                     transform_inputs(taps, A, x, c, i, j, S, temporary, v + c * step + k * LANES, v_plane)
+            following = min(tile + row.unit_tiles, row.tiling.total - row.unit_tiles)
             for tap in range(points):
+                begin, end = tap * channels // points, (tap + 1) * channels // points
+                for k in range(row.unit_tiles):
+                    prefetch_inputs(row, following + k, size, taps, A, begin, end)
                 for block in range(first_block, last_block):
                     for k in range(0, row.unit_tiles, columns):
                         total = tile_zeros(rows, columns)
-                        u = row.u + tap * u_plane + block * block_size
+                        u = row.packed + (block * points + tap) * u_size
                         place = v + tap * v_plane + k * LANES
                         for _c in range(channels):
-                            total = outer(total, P, u, 1, S, place, LANES)
+                            total = outer(total, weights, u, 1, S, place, LANES)
                             u += rows
                             place += step
                         tile_store(total, S, m + tap * m_plane + block * rows * step + k * LANES, step, LANES)
@@ -252,9 +273,12 @@ def emit_correlation(site: Site, variant: Variant, x: Maps, y: Maps, tiling: Til
     rows, columns = register_tile(y.channels, tiling.total)
     of_one, points = variant.kernel**2, variant.taps**2
     blocks = -(-y.channels // rows)
-    u = site.packed(points * weights_layout(y.channels, x.channels, rows)[1])
     order = (of_one, y.channels * of_one, of_one - 1, -1) if turned else (x.channels * of_one, of_one, 0, 1)
-    site.prepare(weights(variant, rows), Weights(site.parameter("w"), y.channels, x.channels, *order, u), blocks)
+    packed, in_arena = site.weights(
+        *("turned weights" if turned else "weights", weights(variant, rows)),
+        partial(Weights, site.parameter("w"), y.channels, x.channels, *order),
+        *(blocks, blocks * points * tap_size(x.channels, rows)),
+    )
     site.scratch((variant.kernel * variant.taps + x.channels * of_one) * LANES)
 
     b = site.parameter("b") if site.layer.bias and not turned else site.packed(y.channels)
@@ -264,7 +288,7 @@ def emit_correlation(site: Site, variant: Variant, x: Maps, y: Maps, tiling: Til
     chunks = -(-tiling.total // unit_tiles)
     shares = min(blocks, max(1, site.plan.threads // chunks))
     site.scratch(points * LANES * (3 + (x.channels + blocks * rows) * unit_tiles))
-    row = Correlation(x, y, tiling, u, b, floor, unit_tiles, shares)
+    row = Correlation(x, y, tiling, packed, in_arena, b, floor, unit_tiles, shares)
     site.emit_across(correlation(variant, rows, columns), row, chunks * shares)
 
 
