@@ -281,7 +281,7 @@ def test_what_can_happen_anywhere(capsys, monkeypatch, error, code, text):
 def test_as_a_process_a_failure_exits_with_1(tmp_path):
     done = call("train", tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"rot180: {tmp_path} holds no IDX files: give the word mnist")
+    assert done.stderr.startswith(f"rot180: {tmp_path} holds no data set: give the word mnist")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes close otherwise elsewhere")
@@ -333,7 +333,8 @@ def test_training_says_the_result_and_where_it_is(small):
 def test_every_choice_reaches_the_recipe(tmp_path, idx, capsys):
     options = (
         "--images 60 --epochs 2 --seed 7 --mode whole-batch --batch 9 --learning-rate 0.25 --schedule steps "
-        "--momentum 0.5 --weight-decay 0 --shift 0 --flip --validation 0.5 --initializer lecun --network lenet-sigmoid"
+        "--momentum 0.5 --weight-decay 0 --shift 0 --flip --validation 0.5 --rotate 5 "
+        "--elastic 34 4 --cutout 3 --initializer lecun --network lenet-sigmoid"
     )
     assert main(["train", str(idx), "--out", str(tmp_path / "r"), *options.split(), *REFERENCE, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
@@ -346,7 +347,8 @@ def test_every_choice_reaches_the_recipe(tmp_path, idx, capsys):
     assert recipe["schedule"] == {"name": "steps", "factor": 0.1, "at": [0.5, 0.75]}
     expected = {"seed": 7, "mode": "whole-batch", "batch": 9, "learning_rate": 0.25, "validation": 0.5}
     assert {name: recipe[name] for name in expected} == expected
-    assert recipe["augmentation"] == {"shift": 0, "flip": True}
+    augmentation = {name: value for name, value in recipe["augmentation"].items() if value}
+    assert augmentation == {"flip": True, "rotate": 5, "elastic": [34, 4], "crop": 1, "cutout": 3}
 
 
 def test_every_other_choice_reaches_the_recipe(tmp_path, idx, capsys):

@@ -226,7 +226,7 @@ def test_weight_decay_pulls_weights_only(monkeypatch):
         (lambda: Recipe(epochs=0), "epochs is 0: choose a whole number of at least 1"),
         (lambda: Recipe(epochs=2.0), "epochs is 2.0: choose a whole number of at least 1"),
         (lambda: Recipe(batch=True), "batch is True: choose a whole number of at least 1"),
-        (lambda: Augmentation(shift=-1), "shift is -1: choose a whole number of at least 0"),
+        (lambda: Augmentation(shift=-1), "shift is -1: give a whole number of at least 0"),
         (lambda: Recipe(seed=-1), "seed is -1: choose a whole number of at least 0"),
         (lambda: Recipe(seed=2**63), "seed is 9223372036854775808: choose a whole number of at most 92233720368547758"),
         (lambda: Recipe(sample_updates=0), "sample_updates is 0: choose a whole number of at least 1"),
@@ -845,6 +845,7 @@ def test_a_checkpoint_cut_off_or_flipped_is_refused_or_whole(tmp_path):
         Recipe(optimizer=Adam(0.5), schedule=OneCycle(0.5)),
         Recipe(optimizer=AdamW(weight_decay=0.5), schedule=Adaptive(1.5), averaging=ExponentialAverage(0.5)),
         Recipe(averaging=StochasticWeightAverage(0.5), stopping=Stopping(0.1, 0.2, 0.3, 4, 5, 6.5)),
+        Recipe(augmentation=Augmentation(2, True, 15, 0.2, 10, (8, 2), 0.5, 2)),
     ],
 )
 def test_a_recipe_comes_back_from_json(recipe):

@@ -29,6 +29,7 @@ class Use(IntEnum):
     AUGMENTATION = 4
     LAYER = 5
     GRADIENT_CHECK = 6
+    BALANCE = 7
     CODES = 7
 
 

@@ -19,11 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and report."""
     from rot180 import data
-    from rot180.training.run import describe, load_run
+    from rot180.training.run import describe, load_run, load_run_preparation
 
     settings, network = load_run(arguments.folder)
     source = arguments.data or settings.data
-    result = network.evaluate(data.load(source).test)
+    test, prepared = data.load(source).test, load_run_preparation(arguments.folder)
+    result = network.evaluate(prepared.apply_to(test) if prepared else test)
     if arguments.json:
         print_json({"run": str(arguments.folder), "data": source, **describe(result)})
         return 0

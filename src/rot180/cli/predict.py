@@ -26,17 +26,20 @@ def run(arguments: argparse.Namespace) -> int:
     from rot180.data.pictures import as_digit, read_picture, resized
     from rot180.data.source import EMBEDDED
     from rot180.errors import DataError, SettingError
-    from rot180.training.run import load_run
+    from rot180.training.run import load_run, load_run_preparation
 
     if arguments.top < 1:
         raise SettingError(f"--top is {arguments.top}: choose at least 1")
     settings, network = load_run(arguments.folder)
+    prepared = load_run_preparation(arguments.folder)
     results: list[dict[str, Any]] = []
     for path in arguments.images:
         try:
             picture = read_picture(path)
             digits = settings.data == EMBEDDED
             image = as_digit(picture) if digits else resized(picture, network.graph.input_shape)
+            if prepared:
+                image = prepared.apply(image[None])[0]
         except DataError as error:
             sentence = str(error) if str(path) in str(error) else f"{path}: {error}"
             print(f"rot180: {sentence}", file=sys.stderr)

@@ -27,9 +27,14 @@ from typing import Any, Self
 from rot180 import models
 from rot180.arrays import text
 from rot180.cli.output import percent, print_json
+from rot180.data.augmentation import Augmentation
+from rot180.data.balance import LARGEST_PIXEL, NOISE, WAYS
 from rot180.data.dataset import Dataset
+from rot180.data.preparation import standardized
 from rot180.engines import DEFAULT_ENGINE, ENGINES
 from rot180.errors import DataError, SettingError
+from rot180.graph import Graph
+from rot180.layers import ScalePixels
 from rot180.optimizers import OPTIMIZERS, SGD
 from rot180.parameters import INITIALIZERS
 from rot180.training.averaging import AVERAGES
@@ -93,15 +98,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-updates", type=int, metavar="N", help="end after N updates")
     parser.add_argument("--max-seconds", type=float, metavar="X", help="end after X seconds of training")
+    _configure_augmentation(parser.add_argument_group("how training images are varied, afresh in every epoch"))
     parser.add_argument(
-        "--shift", type=int, metavar="N", help=f"move images by up to N pixels (default: {recipe.augmentation.shift})"
+        "--prepare",
+        metavar="HOW",
+        help="standardize (zero mean, unit variance), denoise (3x3 median), pca:K (K principal components), zca",
     )
-    parser.add_argument("--flip", action="store_true", default=None, help="mirror half of the images, left for right")
+    parser.add_argument("--balance", choices=WAYS, help="as many training images of each class")
+    parser.add_argument("--noise", type=float, metavar="X", help=f"of the copies that balance (default: {NOISE:g})")
     parser.add_argument("--validation", type=float, metavar="X", help="share of images held out (default: 1/12)")
     parser.add_argument("--initializer", choices=INITIALIZERS, help="how weights start (default: he)")
     parser.add_argument("--images", type=int, metavar="N", help="learn from the first N images only")
     parser.add_argument("--engine", choices=ENGINES, help=f"what computes (default: {DEFAULT_ENGINE})")
     parser.add_argument("--threads", type=int, metavar="N", help="processors to use (default: all this process may)")
+
+
+def _configure_augmentation(group: argparse._ArgumentGroup) -> None:
+    default = Recipe().augmentation
+    group.add_argument("--shift", type=int, metavar="N", help=f"by up to N pixels (default: {default.shift})")
+    group.add_argument("--flip", action="store_true", default=None, help="half of them mirrored, left for right")
+    group.add_argument("--rotate", type=float, metavar="X", help="by up to X degrees")
+    group.add_argument("--scale", type=float, metavar="X", help="larger or smaller by up to this share, such as 0.1")
+    group.add_argument("--shear", type=float, metavar="X", help="by up to X degrees")
+    group.add_argument(
+        "--elastic", type=float, nargs=2, metavar=("ALPHA", "SIGMA"), help="elastic distortion; 34 4 suits digits"
+    )
+    group.add_argument(
+        "--crop", type=float, metavar="X", help="a window of at least this share, stretched to the whole"
+    )
+    group.add_argument("--cutout", type=int, metavar="N", help="a square of N pixels becomes 0")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -138,6 +163,10 @@ def _new(arguments: argparse.Namespace) -> Run:
     graph = models.build(network, len(sets.train.class_names), sets.train.shape)
     if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
         raise SettingError(f"--images is {arguments.images}: choose from 1 to {len(sets.train)}")
+    if arguments.prepare == "standardize":
+        graph = _with_pixels(graph, ScalePixels(*standardized(sets.train.take(slice(arguments.images)))))
+    elif arguments.prepare == "zca":  # pixels of unit variance need no scaling
+        graph = _with_pixels(graph, ScalePixels(0, LARGEST_PIXEL))
     settings = Settings(
         data=source if source == data.EMBEDDED else str(Path(source).resolve()),
         network=network,
@@ -146,14 +175,28 @@ def _new(arguments: argparse.Namespace) -> Run:
         initializer=arguments.initializer or "he",
         engine=arguments.engine or DEFAULT_ENGINE,
         images=arguments.images,
+        prepare=None if arguments.prepare == "standardize" else arguments.prepare,
+        balance=arguments.balance,
+        noise=NOISE if arguments.noise is None else arguments.noise,
     )
     short = "pattern" if models.is_pattern(network) else network
-    return Run(
+    run = Run(
         arguments.out or _free_folder(f"{short}-{Path(source).resolve().name}"),
         settings,
         sets,
         threads=arguments.threads,
     )
+    if run.balance_report and not arguments.json:
+        print(run.balance_report, file=sys.stderr)
+    return run
+
+
+def _with_pixels(graph: Graph, layer: ScalePixels) -> Graph:
+    """The network with its pixels scaled so."""
+    first, *others = graph.nodes
+    if not isinstance(first.layer, ScalePixels):
+        raise SettingError("the network does not begin with ScalePixels: leave --prepare out")
+    return Graph([replace(first, layer=layer), *others], graph.input_shape, graph.output)
 
 
 def _network(text: str) -> str:
@@ -196,7 +239,9 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     """The default recipe with what was asked for."""
     name, changes = arguments.optimizer or "SGD", _given(arguments, "epochs", "seed", "mode", "batch", "learning_rate")
     changes |= _given(arguments, "validation", "sample_loss", "sample_updates")
-    changes["augmentation"] = replace(Recipe().augmentation, **_given(arguments, "shift", "flip"))
+    changes["augmentation"] = replace(
+        Recipe().augmentation, **_given(arguments, *(each.name for each in fields(Augmentation)))
+    )
     kind = OPTIMIZERS[name]
     settings = _given(arguments, "momentum", "nesterov", "beta1", "beta2", "weight_decay")
     for setting in settings:

@@ -95,3 +95,9 @@ def split(dataset: Dataset, shares: Sequence[float], seed: int = 0) -> list[Data
             part[members[:end]] = len(shares) - 1 - index
         part[members[ends[-1] :]] = 0
     return [dataset.take(np.flatnonzero(part == index)) for index in range(len(shares))]
+
+
+def split_65_25_10(dataset: Dataset, seed: int = 0) -> tuple[Dataset, Dataset, Dataset]:
+    """65 % to train on, 25 % to test on, 10 % to validate on, of every class: seed 002, after Looney 1996.    (D5)"""
+    train, test, validation = split(dataset, [0.65, 0.25, 0.1], seed)
+    return train, test, validation

@@ -3,6 +3,7 @@
 run.json                 network, recipe, data and its digest, versions: what would be needed to do it again
 log.jsonl                one record an epoch
 checkpoint.safetensors   to go on from
+preparation.safetensors  what is done to every image first, where something is
 weights.safetensors      the trained network                    } written last, when all is done
 results.json             test error, times                      }
 """
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from rot180.chance import Training
-from rot180.data.dataset import Dataset, Sets
+from rot180.data.balance import NOISE, BalanceReport, balance
+from rot180.data.dataset import Dataset, Sets, split
+from rot180.data.preparation import Preparation, fit, load_preparation
 from rot180.engines import Trains
 from rot180.errors import DivergenceError, RunError
 from rot180.files import UNFINISHED, replace_file
@@ -32,6 +35,7 @@ from rot180.training.recipe import Recipe
 from rot180.version import VERSION
 
 CHECKPOINT_SECONDS = 10.0
+PREPARATION = "preparation.safetensors"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class Settings:
     engine: str
     images: int | None  # train on the first so many only
     data_digest: str = ""
+    prepare: str | None = None  # data.preparation, fitted to the training images
+    balance: str | None = None  # data.balance, of the training images
+    noise: float = NOISE  # of balancing's copies
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -53,6 +60,9 @@ class Settings:
             "data": self.data,
             "data_digest": self.data_digest,
             "images": self.images,
+            "prepare": self.prepare,
+            "balance": self.balance,
+            "noise": self.noise,
             "network": self.network,
             "graph": json.loads(self.graph.to_json()),
             "initializer": self.initializer,
@@ -77,6 +87,9 @@ def read_settings(folder: Path) -> Settings:
             engine=str(stored["engine"]),
             images=None if images is None else int(images),
             data_digest=str(stored["data_digest"]),
+            prepare=None if stored.get("prepare") is None else str(stored["prepare"]),
+            balance=None if stored.get("balance") is None else str(stored["balance"]),
+            noise=float(stored.get("noise", NOISE)),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} is not a run: it has no run.json") from error
@@ -100,7 +113,20 @@ class Run:
         if resume and settings.data_digest != digest:
             raise RunError(f"{folder}: {settings.data} is no longer the data that the run began with; start a new run")
         self.settings = Settings(**{**vars(settings), "data_digest": digest})
+        validation = None
+        self.balance_report: BalanceReport | None = None
+        if settings.balance:
+            if settings.recipe.validation:  # held out first: a copy is never validated with its original
+                held_out = settings.recipe.validation
+                train, validation = split(train, [1 - held_out, held_out], settings.recipe.seed)
+            train, self.balance_report = balance(train, settings.balance, settings.recipe.seed, settings.noise)
         self.sets = Sets(train, sets.test)
+        self.preparation: Preparation | None = None
+        if settings.prepare:
+            stored = folder / PREPARATION
+            self.preparation = load_preparation(stored) if resume and stored.exists() else fit(settings.prepare, train)
+            self.sets = Sets(*(self.preparation.apply_to(each) for each in self.sets))
+            validation = validation and self.preparation.apply_to(validation)
         self.network = Network(
             settings.graph,
             settings.recipe.seed,
@@ -109,7 +135,7 @@ class Run:
             threads=threads,
             class_names=train.class_names,
         )
-        self.trainer = Trainer(self.network, train, settings.recipe)
+        self.trainer = Trainer(self.network, self.sets.train, settings.recipe, validation)
         self._log_length = 0
         self._stop = False
         if not resume:
@@ -198,6 +224,8 @@ class Run:
             "stopped_by": at.stopped_by,
             "best_epoch": at.best_epoch or None,
             "train_images": len(self.trainer.data),
+            "prepare": self.settings.prepare,
+            "balance": self.balance_report and self.balance_report.to_json(),
             "train_seconds": round(self.seconds, 3),
             "images_per_second": round(images / self.seconds, 1) if self.seconds else None,
             "validation_error": validation and validation.error,
@@ -225,6 +253,8 @@ class Run:
             raise RunError(
                 f"{self.folder} holds a run already: choose another --out, or go on with --resume {self.folder}"
             )
+        if self.preparation:
+            self.preparation.save(self.folder / PREPARATION)
         replace_file(self.folder / "run.json", _lines(self.settings.to_json()))
         self.save()
 
@@ -278,6 +308,12 @@ def load_run(folder: str | os.PathLike[str], threads: int | None = None) -> tupl
     if not weights.exists():
         raise RunError(f"{folder}: the run is not finished; go on with rot180 train --resume {folder}")
     return settings, load(weights, settings.engine, threads)
+
+
+def load_run_preparation(folder: str | os.PathLike[str]) -> Preparation | None:
+    """What the run does to every image before its network sees it; None for nothing."""
+    folder = Path(folder)
+    return load_preparation(folder / PREPARATION) if read_settings(folder).prepare else None
 
 
 def describe(evaluation: Evaluation) -> dict[str, Any]:

@@ -486,7 +486,8 @@ def cache_folder() -> Path:
     package = Path(__file__).parent
     versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.version, platform.machine())
     digest = hashlib.sha256(repr(versions).encode())
-    for source in [*sorted(package.rglob("*.py")), package.parents[1] / "chance.py"]:
+    outside = (package.parents[1] / name for name in ("chance.py", "data/augmentation.py"))
+    for source in [*sorted(package.rglob("*.py")), *outside]:
         digest.update(source.name.encode() + source.read_bytes())
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     base = Path(chosen) / "rot180" if chosen else platformdirs.user_cache_path("rot180", appauthor=False)

@@ -10,7 +10,6 @@ import numpy as np
 
 from rot180.arrays import Array
 from rot180.chance import Training
-from rot180.data.augmentation import AS_THEY_ARE, Augmentation
 from rot180.engines.engine import Average, Batches, Gradients, Results, Values
 from rot180.engines.lanes import kernels  # noqa: F401 - registers the lowerings
 from rot180.engines.lanes.check import check_plan
@@ -19,7 +18,8 @@ from rot180.engines.lanes.jit import BARRIER_COUNTERS
 from rot180.engines.lanes.optimizers import UPDATES, AverageRow, pieces, records
 from rot180.engines.lanes.optimizers import average as average_kernel
 from rot180.engines.lanes.plan import Plan, Step, aligned, needs_all_groups, rows
-from rot180.engines.lanes.runner import FAILED, MADE, Images, Memory, Rows, Tables, Updates, run
+from rot180.engines.lanes.reading import Images, Variation, unvaried, variation
+from rot180.engines.lanes.runner import FAILED, MADE, Memory, Rows, Tables, Updates, run
 from rot180.engines.lanes.single.program import SingleProgram, sharing
 from rot180.engines.lanes.twin import LANES
 from rot180.engines.lanes.warm import compile_beside
@@ -136,6 +136,14 @@ class LanesProgram:
         averaged = np.where(weights != 0, averages.ctypes.data + averages.itemsize * np.arange(len(weights)), 0)
         parts = pieces(decayed, self.parameters.size)
         results = []
+        varied = variation(
+            batches.augmentation,
+            batches.images.shape[2:],
+            batches.seed,
+            batches.epoch,
+            batches.order,
+            self.threads,
+        )
         for first, last in ((0, whole), (whole, count)) if self._needs_all_groups else ((0, count),):
             if first == last:
                 continue
@@ -146,8 +154,7 @@ class LanesProgram:
             source = _source(
                 prepared.plan,
                 *(batches.images, batches.labels, batches.order, batches.seed, batches.step + number),
-                augmentation=batches.augmentation,
-                epoch=batches.epoch,
+                varied=varied,
             )
             updates = _gradient_only(size, first, last, parts)._replace(
                 rule=UPDATES[type(optimizer)][0].address,
@@ -378,8 +385,7 @@ def _source(
     seed: int,
     step: int,
     first_image: int = 0,
-    augmentation: Augmentation = AS_THEY_ARE,
-    epoch: int = 0,
+    varied: Variation | None = None,
 ) -> Images:
     """Images for the runner: bytes as they are, other numbers as float32."""
     none, as_bytes = np.empty(0), images.dtype == np.uint8
@@ -391,10 +397,8 @@ def _source(
         order=np.ascontiguousarray(order, np.int64),
         low=float(pixels.low),
         scale=float(pixels.high - pixels.low) / 255,
-        shift=augmentation.shift,
-        flip=int(augmentation.flip),
+        variation=varied or unvaried(),
         seed=seed,
-        epoch=epoch,
         step=step,
         first_image=first_image,
     )

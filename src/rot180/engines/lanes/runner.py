@@ -11,37 +11,15 @@ order, then the slots in theirs, and which groups make a slot depends on the bat
 work sums what it sums in one order. So the bits are the same for any number of threads.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rot180.arrays import Array
-from rot180.chance import Use
-from rot180.data.augmentation import COLUMN_WORD, FLIP_WORD, ROW_WORD
-from rot180.engines.lanes.chance import GAMMA, SIXTEEN_BITS, extend, mix
 from rot180.engines.lanes.jit import atomic_add, atomic_load, barrier, call, entry, helper
 from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.reading import Images, read_group
 from rot180.engines.lanes.simd import LANES, fma, horizontal_sum, load, store, zeros
-
-AUGMENTATION, LAYER = int(Use.AUGMENTATION), int(Use.LAYER)
-ROW_COUNT, COLUMN_COUNT, FLIP_COUNT = ROW_WORD + 1, COLUMN_WORD + 1, FLIP_WORD + 1  # SplitMix64 counts from 1
-
-
-class Images(NamedTuple):
-    """Where images and labels come from, and how they are read."""
-
-    bytes: Array  # uint8, (n·C·H·W,), or empty
-    floats: Array  # float32, likewise; one of the two is given
-    labels: Array  # int64, (n,)
-    order: Array  # int64: which image is taken when
-    low: float  # a pixel v becomes low + v · scale
-    scale: float
-    shift: int  # how images are varied, as data.augmentation.Augmentation does
-    flip: int
-    seed: int
-    epoch: int
-    step: int  # the first update's number, for layers that need chance
-    first_image: int  # position in the batch of the first image at hand
 
 
 class Rows(NamedTuple):
@@ -100,58 +78,6 @@ class Updates(NamedTuple):
 
 
 FAILED, MADE = 0, 1
-
-
-@helper
-def read_group(
-    images: Images, tables: Tables, A: Array, group: int, order: int, position: int, batch: int, step: int
-) -> None:
-    """Lay the 16 images from this position of the batch on into the lanes of a group.
-
-    `order` is where the batch begins in the order, `batch` its size: lanes behind its end hold zeros and weigh nothing.
-    """
-    to = tables.image
-    pixels = to.channels * to.height * to.width
-    label = tables.label.start + group * tables.label.group
-    chance = extend(extend(extend(np.uint64(0), LAYER), images.seed), step)
-    for n in range(LANES):
-        place = to.start + group * to.group + n
-        exists = position + n < batch
-        index = images.order[order + position + n] if exists else 0
-        A[label + n] = float(images.labels[index]) if exists else 0.0
-        A[label + LANES + n] = np.float32(1.0) / np.float32(batch) if exists else 0.0
-        for part in range(4):
-            A[label + (2 + part) * LANES + n] = float((chance >> np.uint64(48 - 16 * part)) & np.uint64(SIXTEEN_BITS))
-        A[label + 6 * LANES + n] = float(images.first_image + position + n)
-        down: Any = np.int64(0)
-        right: Any = np.int64(0)
-        mirrored = False
-        if exists and (images.shift > 0 or images.flip):
-            state = extend(extend(extend(extend(np.uint64(0), AUGMENTATION), images.seed), images.epoch), index)
-            span = np.uint64(2 * images.shift + 1)
-            down = np.int64(mix(state + np.uint64(GAMMA) * np.uint64(ROW_COUNT)) % span) - images.shift
-            right = np.int64(mix(state + np.uint64(GAMMA) * np.uint64(COLUMN_COUNT)) % span) - images.shift
-            mirrored = bool(images.flip) and mix(state + np.uint64(GAMMA) * np.uint64(FLIP_COUNT)) >> np.uint64(63) == 1
-        first, last = max(0, -right), min(to.width, to.width - right)  # columns that stay in sight
-        low, scale = np.float32(images.low), np.float32(images.scale)
-        for c in range(to.channels):
-            for i in range(to.height):
-                here = place + c * to.plane + i * to.line
-                from_row = i + down
-                seen = exists and 0 <= from_row < to.height
-                blank = low if exists else np.float32(0.0)
-                if not seen or first > 0 or last < to.width:
-                    for j in range(to.width):
-                        A[here + j * LANES] = blank
-                if seen:
-                    source = index * pixels + (c * to.height + from_row) * to.width
-                    source, way = (source + to.width - 1 - right, -1) if mirrored else (source + right, 1)
-                    if len(images.bytes) > 0:
-                        for j in range(first, last):
-                            A[here + j * LANES] = np.float32(images.bytes[source + way * j]) * scale + low
-                    else:
-                        for j in range(first, last):
-                            A[here + j * LANES] = images.floats[source + way * j] * scale + low
 
 
 @helper
@@ -299,7 +225,8 @@ def run(
                 G = memory.G[slot * memory.gradient_size :]
                 for group in range(begin, end):
                     first = group * LANES
-                    read_group(images, tables, A, 0, position, first, batch, images.step + number)
+                    step = images.step + number
+                    read_group(images, tables.image, tables.label.start, A, position, first, batch, step, thread)
                     for k in range(len(tables.body.addresses)):
                         call(
                             tables.body.addresses[k], memory.P, G, A, S, tables.body.records[k], 0, tables.body.units[k]
@@ -309,7 +236,8 @@ def run(
             A = memory.A[0]
             begin, end = share(tables.groups, thread, threads)
             for group in range(begin, end):
-                read_group(images, tables, A, group, position, group * LANES, batch, images.step + number)
+                to, label, step = of_group(tables.image, group), of_group(tables.label, group), images.step + number
+                read_group(images, to, label.start, A, position, group * LANES, batch, step, thread)
             barrier(counters, threads)
             run_together(tables.body, memory, A, S, thread, threads, counters)
             for group in range(begin, end):

@@ -16,7 +16,8 @@ import numpy as np
 from rot180.engines.lanes.jit import BARRIER_COUNTERS, cache_folder
 from rot180.engines.lanes.layout import Maps
 from rot180.engines.lanes.plan import Plan
-from rot180.engines.lanes.runner import Images, Memory, Rows, Tables, Updates, run
+from rot180.engines.lanes.reading import Images, unvaried
+from rot180.engines.lanes.runner import Memory, Rows, Tables, Updates, run
 from rot180.engines.lanes.twin import LANES
 from rot180.graph import Graph
 from rot180.parameters import Layout
@@ -49,7 +50,7 @@ def compile_runner() -> None:
     rows, matrix = Rows(ints, ints, ints), np.zeros((1, LANES), np.float32)
     tables = Tables(rows, rows, 1, 1, maps, maps, maps, maps)
     memory = Memory(floats, floats, 1, LANES, matrix, matrix, matrix, floats, floats, floats, 0)
-    images = Images(np.empty(0, np.uint8), floats, ints, ints, 0.0, 1.0, 0, 0, 0, 0, 0, 0)
+    images = Images(np.empty(0, np.uint8), floats, ints, ints, 0.0, 1.0, unvaried(), 0, 0, 0)
     none = np.empty((0, 3), np.int64), 0, np.empty((0, 4), np.int64), floats, 0, ints, floats, floats, np.empty(0)
     updates = Updates(LANES, 0, 0, *none, ints)
     run(tables, memory, images, updates, np.zeros(BARRIER_COUNTERS, np.int64), 0, 1)
