@@ -23,7 +23,7 @@ from rot180.engines.lanes.single.table import can, case_of, choose, pixels_fill_
 from rot180.engines.lanes.table import F2X2_3X3, F2X2_5X5, F4X4_3X3, Case, Choice, Pass
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
-from rot180.graph import Chain, Graph, Node, branches, chain, residual, sequence
+from rot180.graph import Chain, Graph, Node, auxiliary, branches, chain, highway, residual, sequence
 from rot180.layers import (
     Add,
     AveragePooling,
@@ -35,14 +35,23 @@ from rot180.layers import (
     GlobalAveragePooling,
     Identity,
     LeakyReLU,
+    LocallyConnected,
+    LocalResponseNormalization,
     MaxPooling,
+    RadialBasisLoss,
+    RadialBasisOutput,
     ReLU,
+    ScaledTanh,
     ScalePixels,
     Sigmoid,
     Softmax,
     SoftmaxCrossEntropy,
+    TableConvolution,
     Tanh,
+    TrainableSubsampling,
 )
+from rot180.layers.radial_basis_output import random_codes
+from rot180.layers.table_convolution import LENET_TABLE
 from rot180.parameters import Layout
 
 
@@ -306,10 +315,17 @@ def test_groups(channels, filters, groups, more):
         LeakyReLU(0.3),
         Sigmoid(),
         Tanh(),
+        ScaledTanh(),
         Identity(),
         Dropout(0.4),
         Softmax(),
         ScalePixels(-1, 3),
+        TrainableSubsampling(2, remainder="floor"),
+        TrainableSubsampling((3, 2), stride=(2, 1), padding=1, remainder="floor"),
+        LocallyConnected(7, (2, 3), padding=1),
+        LocallyConnected(20, 3, stride=2, bias=False, remainder="floor"),
+        LocalResponseNormalization(alpha=0.3),
+        LocalResponseNormalization(37, alpha=0.1, beta=0.6, k=1),
     ],
     ids=str,
 )
@@ -329,6 +345,41 @@ def test_layers_on_maps(layer, channels):
 @pytest.mark.parametrize("size", [1, 16, 37])
 def test_layers_on_vectors(layer, size):
     check(classifier((3, 4, 4), front=Dense(size), layer=layer))
+
+
+@pytest.mark.parametrize("settings", [{"size": 3}, {"size": (2, 3), "stride": 2, "padding": (1, 2), "bias": False}])
+@pytest.mark.parametrize("table", [((0,), (2, 0)), LENET_TABLE, (*LENET_TABLE, (1,), (6, 4))], ids=len)
+def test_table_convolutions(table, settings):
+    layer = TableConvolution(table, **settings, remainder="floor")
+    check(classifier((7, 7, 9), layer=layer, relu=ReLU()))
+    check(classifier((2, 7, 9), front=Convolution(7, 1), tanh=Tanh(), layer=layer, back=Convolution(18, 2, padding=1)))
+
+
+@pytest.mark.parametrize("size", [1, 16, 37])
+def test_highway_gates(size):
+    for kind, settings in ((Dense, {}), (Convolution, {"size": 1})):
+        front, h, t = (kind(size, **settings) for _ in range(3))
+        check(classifier((2, 3, 4), front=front, block=highway(chain(h=h, tanh=Tanh()), chain(t=t, sigmoid=Sigmoid()))))
+
+
+@pytest.mark.parametrize(("classes", "length"), [(1, 1), (10, 84), (17, 16), (40, 5)])
+def test_radial_basis_outputs(classes, length):
+    codes = random_codes(2 * classes + 8, max(length, 6))[:classes]
+    layer = RadialBasisOutput(tuple(dict.fromkeys(codes)))
+    check(sequence((2, 3, 4), front=Dense(len(codes[0])), layer=layer, loss=RadialBasisLoss()))
+
+
+def test_heads_on_the_side_are_left_out():
+    graph = sequence(
+        (2, 3, 4),
+        front=Dense(9),
+        side=auxiliary(deep=Dense(7), F=Dense(3)),
+        relu=ReLU(),
+        F=Dense(3),
+        loss=SoftmaxCrossEntropy((1.0, 0.5)),
+    )
+    program = check(graph)
+    assert "side.F" not in {step.node for step in program.plan.body}
 
 
 @pytest.mark.parametrize("sizes", [(1, 2), (16, 32), (5, 12, 40), (15, 17)])

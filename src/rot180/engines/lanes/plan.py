@@ -125,6 +125,7 @@ class Plan:
     choices: list[Choice] = field(default_factory=list)  # which kernels were taken where there are several, and why
     prepare: list[Step] = field(default_factory=list)
     body: list[Step] = field(default_factory=list)
+    constants: dict[int, Array] = field(default_factory=dict)  # numbers that lie in P for ever, by their place
     packed: int = 0  # floats behind the parameters and statistics, for weights laid out anew before each update
     scratch: int = 0  # floats that each thread needs for itself
     arena: int = 0  # floats for all values
@@ -150,6 +151,13 @@ class Plan:
     def maps(self, name: str) -> Maps:
         """Where a value lies: a node's output, "image" or "label"."""
         return self._buffer(name).maps()
+
+    def memory(self) -> Array:
+        """P: room for parameters, statistics and packed weights, and the constants in their places."""
+        P = aligned(self.packed)
+        for start, values in self.constants.items():
+            P[start : start + values.size] = values
+        return P
 
     def buffers(self) -> dict[str, Buffer]:
         """All memory by name, for tables and tests: a gradient is called "d NODE"."""
@@ -208,7 +216,7 @@ class Plan:
     def _lower(self) -> None:
         self.prepare, self.body, self.choices = [], [], []
         self.packed = self.parameters.size + self.statistics.size
-        self.scratch = 0
+        self.scratch, self.constants = 0, {}
         self._rooms: dict[tuple[str, str], int] = {}  # what `packed` has given by name
         self._now, self.going_back = 0, False
         self._given: set[str] = set()  # gradients that a reader has already written
@@ -399,6 +407,12 @@ class Position:
             self.plan.packed += -(-size // ALIGNMENT) * ALIGNMENT
             if name:
                 self.plan._rooms[self.node.name, name] = start
+        return start
+
+    def constants(self, name: str, values: Array) -> int:
+        """Room in P that holds these numbers for ever; whole ones up to 2^24 are exact."""
+        start = self.packed(values.size, name)
+        self.plan.constants[start] = values.ravel()
         return start
 
     def scratch(self, size: int) -> None:

@@ -17,7 +17,7 @@ from rot180.engines.lanes.explain import KernelUse, MemoryUse, kernel_uses, memo
 from rot180.engines.lanes.jit import BARRIER_COUNTERS
 from rot180.engines.lanes.optimizers import UPDATES, AverageRow, pieces, records
 from rot180.engines.lanes.optimizers import average as average_kernel
-from rot180.engines.lanes.plan import Plan, Step, aligned, needs_all_groups, rows
+from rot180.engines.lanes.plan import Plan, Step, needs_all_groups, rows
 from rot180.engines.lanes.reading import Images, Variation, unvaried, variation
 from rot180.engines.lanes.runner import FAILED, MADE, Memory, Rows, Tables, Updates, run
 from rot180.engines.lanes.single.program import SingleProgram, sharing
@@ -221,7 +221,7 @@ class LanesProgram:
                 plan=plan,
                 tables=tables,
                 records=kept + also_kept,
-                P=aligned(plan.packed),
+                P=plan.memory(),
                 A=rows(1 if layer_by_layer else self.threads, plan.arena),
                 S=rows(self.threads, max(plan.scratch, LANES)),
             )

@@ -10,11 +10,17 @@ from rot180.engines.lanes.kernels import (
     copy,
     dense,
     dropout,
+    highway_gate,
+    local_response_normalization,
+    locally_connected,
     max_pooling,
+    radial_basis,
     scale,
     softmax,
     softmax_cross_entropy,
     squared_error,
+    table_convolution,
+    trainable_subsampling,
 )
 
 __all__ = [
@@ -27,9 +33,15 @@ __all__ = [
     "copy",
     "dense",
     "dropout",
+    "highway_gate",
+    "local_response_normalization",
+    "locally_connected",
     "max_pooling",
+    "radial_basis",
     "scale",
     "softmax",
     "softmax_cross_entropy",
     "squared_error",
+    "table_convolution",
+    "trainable_subsampling",
 ]

@@ -9,10 +9,17 @@ from rot180.engines.lanes.kernels.copy import copied
 from rot180.engines.lanes.layout import Maps, at, of_group
 from rot180.engines.lanes.plan import Site, lowers
 from rot180.engines.lanes.simd import LANES, Lanes, load, maximum, sigmoid, store, tanh, where
-from rot180.layers import Identity, Layer, LeakyReLU, ReLU, Sigmoid, Tanh
+from rot180.layers import Identity, Layer, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Tanh
+from rot180.layers.activations import AMPLITUDE, STEEPNESS
 
-RELU, LEAKY_RELU, SIGMOID, TANH = range(4)
-FUNCTIONS: dict[type[Layer], int] = {ReLU: RELU, LeakyReLU: LEAKY_RELU, Sigmoid: SIGMOID, Tanh: TANH}
+RELU, LEAKY_RELU, SIGMOID, TANH, SCALED_TANH = range(5)
+FUNCTIONS: dict[type[Layer], int] = {
+    ReLU: RELU,
+    LeakyReLU: LEAKY_RELU,
+    Sigmoid: SIGMOID,
+    Tanh: TANH,
+    ScaledTanh: SCALED_TANH,
+}
 
 
 @helper
@@ -24,18 +31,22 @@ def value(function: int, x: Lanes, negative_slope: float) -> Lanes:
         return where(x > 0.0, x, x * negative_slope)
     if function == SIGMOID:
         return sigmoid(x)
+    if function == SCALED_TANH:
+        return tanh(x * STEEPNESS) * AMPLITUDE
     return tanh(x)
 
 
 @helper
 def times_slope(function: int, x: Lanes, dy: Lanes, negative_slope: float) -> Lanes:
-    """What dx is: dy · f'(x). For sigmoid and tanh x stands for y = f(x), from which f' is had."""
+    """What dx is: dy · f'(x). For sigmoid and both tanh x stands for y = f(x), from which f' is had."""
     if function == RELU:
         return where(x > 0.0, dy, 0.0)
     if function == LEAKY_RELU:
         return where(x > 0.0, dy, dy * negative_slope)
     if function == SIGMOID:
         return dy * (x * (1.0 - x))
+    if function == SCALED_TANH:
+        return dy * ((AMPLITUDE - x * x / AMPLITUDE) * STEEPNESS)
     return dy * (1.0 - x * x)
 
 
@@ -95,7 +106,7 @@ def applied(site: Site, layer: type[Layer], x: Maps, y: Maps) -> None:
         site.emit(forward(FUNCTIONS[layer]), Row(x, x, y, negative_slope(site)), x.channels)
 
 
-@lowers(LeakyReLU, Sigmoid, Tanh)
+@lowers(LeakyReLU, Sigmoid, Tanh, ScaledTanh)
 class ActivationLowering:
     """Out of place."""
 

@@ -4,12 +4,52 @@ from math import prod
 from typing import NamedTuple
 
 from rot180.arrays import Array
-from rot180.engines.lanes.jit import kernel
+from rot180.engines.lanes.jit import helper, kernel
 from rot180.engines.lanes.kernels.max_pooling import Window, window_of
 from rot180.engines.lanes.layout import Maps, at, of_group
 from rot180.engines.lanes.plan import Site, lowers
-from rot180.engines.lanes.simd import LANES, load, store, zeros
+from rot180.engines.lanes.simd import LANES, Lanes, load, store, zeros
 from rot180.layers import AveragePooling, GlobalAveragePooling
+
+
+@helper
+def window_sum(A: Array, x: Maps, c: int, window: Window, i: int, j: int) -> Lanes:
+    """Σ_uv x[c, i·S+u-P, j·S+v-P], as far as it exists."""
+    top, left = i * window.down - window.top, j * window.right - window.left
+    total = zeros()
+    for s in range(max(top, 0), min(top + window.height, x.height)):
+        line = zeros()
+        for t in range(max(left, 0), min(left + window.width, x.width)):
+            line += load(A, at(x, c, s, t))
+        total += line
+    return total
+
+
+@helper
+def spread_map(A: Array, dx: Maps, dy: Maps, c: int, window: Window, share: float) -> None:
+    """dx[c,s,t] = share · Σ dy[c,i,j] of the windows that s, t lies in.
+
+    Those are i = top..bottom, where i·S-P ≤ s < i·S-P+KH, and j = left..right likewise; they move on with s and t.
+    """
+    top, bottom = 0, 0
+    for s in range(dx.height):
+        while bottom < dy.height and bottom * window.down - window.top <= s:
+            bottom += 1
+        while top < bottom and top * window.down - window.top + window.height <= s:
+            top += 1
+        left, right = 0, 0
+        there = at(dx, c, s, 0)
+        for t in range(dx.width):
+            while right < dy.width and right * window.right - window.left <= t:
+                right += 1
+            while left < right and left * window.right - window.left + window.width <= t:
+                left += 1
+            total = zeros()
+            for i in range(top, bottom):
+                for j in range(left, right):
+                    total += load(A, at(dy, c, i, j))
+            store(A, there, total * share)
+            there += LANES
 
 
 class Row(NamedTuple):
@@ -22,52 +62,20 @@ class Row(NamedTuple):
 @kernel(Row)
 def average_pooling_forward(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
     """y[c,i,j] = 1/(KH·KW) Σ_uv x[c, i·S+u-P, j·S+v-P]; a unit: a map of one group."""
-    window = row.window
     for unit in range(first, last):
         group, c = unit // row.y.channels, unit % row.y.channels
         x, y = of_group(row.x, group), of_group(row.y, group)
         for i in range(y.height):
-            top = i * window.down - window.top
             for j in range(y.width):
-                left = j * window.right - window.left
-                total = zeros()
-                for s in range(max(top, 0), min(top + window.height, x.height)):
-                    line = zeros()
-                    for t in range(max(left, 0), min(left + window.width, x.width)):
-                        line += load(A, at(x, c, s, t))
-                    total += line
-                store(A, at(y, c, i, j), total * row.share)
+                store(A, at(y, c, i, j), window_sum(A, x, c, row.window, i, j) * row.share)
 
 
 @kernel(Row)
 def average_pooling_backward(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """dx[c,s,t] = 1/(KH·KW) Σ dy[c,i,j] of the windows that s, t lies in; a unit: a map of one group.
-
-    Those are i = top..bottom, where i·S-P ≤ s < i·S-P+KH, and j = left..right likewise; they move on with s and t.
-    """
-    window = row.window
+    """dx[c,s,t] = 1/(KH·KW) Σ dy[c,i,j] of the windows that s, t lies in; a unit: a map of one group."""
     for unit in range(first, last):
         group, c = unit // row.y.channels, unit % row.y.channels
-        dx, dy = of_group(row.x, group), of_group(row.y, group)
-        top, bottom = 0, 0
-        for s in range(dx.height):
-            while bottom < dy.height and bottom * window.down - window.top <= s:
-                bottom += 1
-            while top < bottom and top * window.down - window.top + window.height <= s:
-                top += 1
-            left, right = 0, 0
-            there = at(dx, c, s, 0)
-            for t in range(dx.width):
-                while right < dy.width and right * window.right - window.left <= t:
-                    right += 1
-                while left < right and left * window.right - window.left + window.width <= t:
-                    left += 1
-                total = zeros()
-                for i in range(top, bottom):
-                    for j in range(left, right):
-                        total += load(A, at(dy, c, i, j))
-                store(A, there, total * row.share)
-                there += LANES
+        spread_map(A, of_group(row.x, group), of_group(row.y, group), c, row.window, row.share)
 
 
 @lowers(AveragePooling)

@@ -34,7 +34,7 @@ class SingleProgram:
         self._records: list[Array] = []  # what the tables point to
         self._prepare, self._body = self._table(plan.prepare), self._table(plan.body)
         self._output = np.array(plan.picture(graph.output), np.int64)
-        self._P, self._A, self._S = aligned(plan.packed), aligned(plan.arena), rows(self._threads, max(plan.scratch, 1))
+        self._P, self._A, self._S = plan.memory(), aligned(plan.arena), rows(self._threads, max(plan.scratch, 1))
         self._lock = threading.Lock()
         self._packed = False
         self._pool: ThreadPoolExecutor | None = None

@@ -6,9 +6,15 @@ from rot180.engines.lanes.single.kernels import (
     batch_normalization,
     combine,
     convolution,
+    highway_gate,
+    local_response_normalization,
+    locally_connected,
     max_pooling,
+    radial_basis,
     scale,
     softmax,
+    table_convolution,
+    trainable_subsampling,
 )
 
 __all__ = [
@@ -17,7 +23,13 @@ __all__ = [
     "batch_normalization",
     "combine",
     "convolution",
+    "highway_gate",
+    "local_response_normalization",
+    "locally_connected",
     "max_pooling",
+    "radial_basis",
     "scale",
     "softmax",
+    "table_convolution",
+    "trainable_subsampling",
 ]

@@ -9,7 +9,7 @@ from rot180.engines.lanes.kernels.activations import FUNCTIONS, value
 from rot180.engines.lanes.simd import LANES, load, store
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
-from rot180.layers import LeakyReLU, ReLU, Sigmoid, Tanh
+from rot180.layers import LeakyReLU, ReLU, ScaledTanh, Sigmoid, Tanh
 
 
 class Row(NamedTuple):
@@ -33,7 +33,7 @@ def forward(function: int) -> Kernel[Row]:
     return activation_of_one
 
 
-@lowers(ReLU, LeakyReLU, Sigmoid, Tanh)
+@lowers(ReLU, LeakyReLU, Sigmoid, Tanh, ScaledTanh)
 class ActivationLowering:
     """Out of place."""
 

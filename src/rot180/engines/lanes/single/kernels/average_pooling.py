@@ -4,12 +4,27 @@ from math import prod
 from typing import NamedTuple
 
 from rot180.arrays import Array
-from rot180.engines.lanes.jit import kernel
-from rot180.engines.lanes.simd import LANES, load, store, zeros
+from rot180.engines.lanes.jit import helper, kernel
+from rot180.engines.lanes.simd import LANES, Lanes, load, store, zeros
 from rot180.engines.lanes.single.kernels.max_pooling import Window, window_of
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
 from rot180.layers import AveragePooling, GlobalAveragePooling
+
+
+@helper
+def window_sum(A: Array, x: Picture, c: int, window: Window, i: int, j: int) -> Lanes:
+    """Σ_uv x[i·S+u-P, j·S+v-P, c..c+15], as far as it exists."""
+    top, left = i * window.down - window.top, j * window.right - window.left
+    before, behind = max(left, 0), min(left + window.width, x.width)
+    total = zeros()
+    for s in range(max(top, 0), min(top + window.height, x.height)):
+        line, place = zeros(), at(x, s, before) + c
+        for _t in range(before, behind):
+            line += load(A, place)
+            place += x.pixel
+        total += line
+    return total
 
 
 class Row(NamedTuple):
@@ -22,22 +37,10 @@ class Row(NamedTuple):
 @kernel(Row)
 def average_pooling_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
     """y[i,j,c] = 1/(KH·KW) Σ_uv x[i·S+u-P, j·S+v-P, c]; a unit: a row of pixels."""
-    x, y, window = row.x, row.y, row.window
     for i in range(first, last):
-        top = i * window.down - window.top
-        above, below = max(top, 0), min(top + window.height, x.height)
-        for j in range(y.width):
-            left = j * window.right - window.left
-            before, behind = max(left, 0), min(left + window.width, x.width)
-            for c in range(0, y.channels, LANES):
-                total = zeros()
-                for s in range(above, below):
-                    line, place = zeros(), at(x, s, before) + c
-                    for _t in range(before, behind):
-                        line += load(A, place)
-                        place += x.pixel
-                    total += line
-                store(A, at(y, i, j) + c, total * row.share)
+        for j in range(row.y.width):
+            for c in range(0, row.y.channels, LANES):
+                store(A, at(row.y, i, j) + c, window_sum(A, row.x, c, row.window, i, j) * row.share)
 
 
 @lowers(AveragePooling)

@@ -179,8 +179,10 @@ class DenseLowering:
         emit(site, 1, (x.height, x.width), (1, 1), (0, 0), (1, 1))
 
 
-def emit(site: SingleSite, groups: int, size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> None:
-    """The rows of a convolution; padding above and to the left."""
+def emit(
+    site: SingleSite, groups: int, size: Pair, stride: Pair, padding: Pair, dilation: Pair, weights: int | None = None
+) -> None:
+    """The rows of a convolution; padding above and to the left. weights: where they lie, if not in the parameter w."""
     x, y = site.source(in_vectors=False), site.target()
     rows, columns = tile_for(y.width, vectors(y.channels))
     group_filters, group_channels = y.channels // groups, x.channels // groups
@@ -196,7 +198,8 @@ def emit(site: SingleSite, groups: int, size: Pair, stride: Pair, padding: Pair,
     x = site.source(halo=halo(x.width, y.width, g), in_vectors=False)
     fold = folded(site, y.channels, site.layer.bias, site.normalization())
     w = site.packed(blocks * g.height * g.width * g.channels * columns * LANES)
-    pack = Pack(site.parameter("w"), w, fold.scale, y.channels, x.channels, columns, g)
+    weights = site.parameter("w") if weights is None else weights
+    pack = Pack(weights, w, fold.scale, y.channels, x.channels, columns, g)
     site.prepare(pack_weights, pack, blocks)
     gapless = g.channels == x.pixel and g.dilation_right == 1
     runs, run = (1, g.width * g.channels) if gapless else (g.width, g.channels)
