@@ -43,6 +43,7 @@ def outputs(graph, *names):
         ("googlenet", 13_378_280),  # with both heads
         ("highway-conv-16", 38_730),  # table 1 of the NIPS paper: 39K
         ("highway-conv-32", 151_178),  # 151K
+        ("resnet-8", 78_042),  # not in the paper: one block a stage
         ("resnet-20", 272_474),  # table 6: 0.27M
         ("resnet-32", 466_906),  # 0.46M
         ("resnet-44", 661_338),  # 0.66M

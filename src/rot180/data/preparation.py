@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from rot180.arrays import Array, Shape, text
 from rot180.convolve import windows
@@ -55,13 +56,18 @@ class Preparation:
             raise DataError(f"images are {text(images.shape[1:])}, but {self.kind} was fitted to {text(self.shape)}")
         if self.mean is None or self.matrix is None:
             return median(images)
-        offset = self.mean if self.kind.startswith("pca:") else np.float32(0)
+        with threadpool_limits(1, "blas"):
+            flat = self._mapped(images, self.mean, self.matrix)
+        return flat.reshape(len(images), *self.output_shape)
+
+    def _mapped(self, images: Array, mean: Array, matrix: Array) -> Array:
+        """(N, E) of flattened images, some at a time."""
+        offset = mean if self.kind.startswith("pca:") else np.float32(0)
         parts = [
-            (images[k : k + AT_ONCE].reshape(-1, self.mean.size) - self.mean) @ self.matrix.T + offset
+            (images[k : k + AT_ONCE].reshape(-1, mean.size) - mean) @ matrix.T + offset
             for k in range(0, len(images), AT_ONCE)
         ]
-        flat = np.concatenate(parts) if parts else np.empty((0, len(self.matrix)))
-        return flat.astype(np.float32).reshape(len(images), *self.output_shape)
+        return np.concatenate(parts).astype(np.float32) if parts else np.empty((0, len(matrix)), np.float32)
 
     def apply_to(self, dataset: Dataset) -> Dataset:
         """The data set with its images prepared."""
@@ -115,13 +121,8 @@ def fit(kind: str, dataset: Dataset) -> Preparation:
         raise SettingError(f"pca:{components}: images of {text(dataset.shape)} have {size} components at most")
     if len(dataset) < 2:
         raise DataError(f"{dataset.name}: {kind} needs at least two images to be fitted to")
-    step = -(-len(dataset) // FIT_IMAGES)
-    x = dataset.images[::step].reshape(-1, size).astype(np.float64)
-    mean = x.mean(axis=0)
-    x -= mean
-    variances, directions = np.linalg.eigh(x.T @ x / len(x))  # (D,D) -> (D,), columns; the largest last
-    variances, directions = np.maximum(variances[::-1], 0), directions[:, ::-1]
-    directions = directions * np.where(directions.sum(axis=0) < 0, -1.0, 1.0)  # eigh leaves the sign open
+    with threadpool_limits(1, "blas"):  # the same bits on any number of processors
+        mean, variances, directions = _directions(dataset, size)
     if variances[0] == 0:
         raise DataError(f"{dataset.name}: all images are the same; {kind} has nothing to go by")
     if kind.startswith("pca:"):
@@ -132,6 +133,17 @@ def fit(kind: str, dataset: Dataset) -> Preparation:
         matrix = directions @ whitening if kind == "zca" else whitening
     matrix = np.ascontiguousarray(matrix, np.float32)  # safetensors writes the memory as it lies
     return Preparation(kind, dataset.shape, mean.astype(np.float32), matrix)
+
+
+def _directions(dataset: Dataset, size: int) -> tuple[Array, Array, Array]:
+    """The mean (D,), the variances (D,) along the principal directions, the largest first, and these as columns."""
+    step = -(-len(dataset) // FIT_IMAGES)
+    x = dataset.images[::step].reshape(-1, size).astype(np.float64)
+    mean = x.mean(axis=0)
+    x -= mean
+    variances, directions = np.linalg.eigh(x.T @ x / len(x))  # (D,D) -> (D,), columns; the largest last
+    variances, directions = np.maximum(variances[::-1], 0), directions[:, ::-1]
+    return mean, variances, directions * np.where(directions.sum(axis=0) < 0, -1.0, 1.0)  # eigh leaves the sign open
 
 
 def _check_kind(kind: str) -> int:

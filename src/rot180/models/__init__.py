@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 Builder = Callable[..., Graph]
+RESNET_DEPTHS = 8, 20, 32, 44, 56, 110  # for small images; the paper has all but the first, which has one block a stage
 
 MODELS: dict[str, Builder] = {
     "lenet-5": lenet5,
@@ -44,7 +45,7 @@ MODELS: dict[str, Builder] = {
     "googlenet": googlenet,
     **{f"highway-{depth}": partial(highway_dense, depth) for depth in (10, 20, 50, 100)},
     **{f"highway-conv-{maps}": partial(highway_convolutional, 10, maps=maps) for maps in (16, 32)},
-    **{f"resnet-{depth}": partial(resnet_small, depth) for depth in (20, 32, 44, 56, 110)},
+    **{f"resnet-{depth}": partial(resnet_small, depth) for depth in RESNET_DEPTHS},
     **{f"resnet-{depth}": partial(resnet, depth) for depth in IMAGENET_DEPTHS},
 }
 """By the name that the command line takes. Each takes `classes` and `shape`, and has the paper's without."""
@@ -55,7 +56,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "googlenet": {"shape": (3, 80, 80), "shrink": 16},
     **{f"highway-{depth}": {"depth": 5, "shape": (1, 5, 6), "units": 7} for depth in (10, 20, 50, 100)},
     **{f"highway-conv-{maps}": {"depth": 6, "shape": (1, 11, 12), "maps": 3} for maps in (16, 32)},
-    **{f"resnet-{depth}": {"depth": 8, "shape": (3, 10, 12), "maps": 3} for depth in (20, 32, 44, 56, 110)},
+    **{f"resnet-{depth}": {"depth": 8, "shape": (3, 10, 12), "maps": 3} for depth in RESNET_DEPTHS},
     **{f"resnet-{depth}": {"shape": (3, 68, 64), "maps": 2, "blocks": (1, 2, 1, 1)} for depth in IMAGENET_DEPTHS},
 }
 """What makes a network small, and leaves each kind of layer and of connection in it."""
