@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,7 @@ class Work:
     batch: int
     training: bool
     target: float  # the ratio that the project wants to reach
+    long: bool = False  # minutes by itself: only where it is asked for
 
 
 def two_convolutions() -> Graph:
@@ -75,6 +77,11 @@ WORKS = (
     Work("resnet-18 (32x32) training, batch 64", lambda: models.resnet(18, 10, (3, 32, 32)), 64, True, 1.9),
     Work("lenet-5 inference, batch 1", models.lenet5, 1, training=False, target=6.0),
     Work("resnet-18 (224x224) inference, batch 1", lambda: models.resnet(18), 1, training=False, target=1.1),
+    *(
+        Work(f"{name} (224x224) training, batch {batch}", partial(models.build, name), batch, True, 1.0, long=True)
+        for name in ("alexnet", "googlenet", "resnet-18", "resnet-50")
+        for batch in (16, 32)
+    ),
 )
 
 
@@ -120,11 +127,16 @@ def measure(work: Work, threads: int, rounds: int) -> Measurement:
 
 
 def find(names: list[str]) -> list[Work]:
-    """The works whose names hold one of these words; all without words. SettingError where a word is in none."""
+    """The works whose names hold one of these words; all but the long ones without words.
+
+    SettingError where a word is in no name.
+    """
     for name in names:
         if not any(name in work.name for work in WORKS):
             raise SettingError(f"no work is called {name!r}: there are {'; '.join(work.name for work in WORKS)}")
-    return [work for work in WORKS if not names or any(name in work.name for name in names)]
+    if not names:
+        return [work for work in WORKS if not work.long]
+    return [work for work in WORKS if any(name in work.name for name in names)]
 
 
 def _calibrate(side: Callable[[int], None]) -> int:

@@ -3,8 +3,9 @@
 Needs PyTorch (pip install torch). Prints for each work the floating-point operations it takes, the time of each side,
 its share of the processor's peak (measured too), and the ratio to PyTorch's faster memory layout.
 
-  rot180 bench                       all works: some minutes
+  rot180 bench                       all works but the long ones: some minutes
   rot180 bench lenet-5 --threads 2
+  rot180 bench alexnet googlenet     as their papers have them, at 224x224: some minutes each
 """
 
 import argparse
@@ -14,7 +15,9 @@ from rot180.cli.output import print_json
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("works", nargs="*", metavar="WORK", help="words of the works' names (default: all)")
+    parser.add_argument(
+        "works", nargs="*", metavar="WORK", help="words of the works' names (default: all but long ones)"
+    )
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="of both sides (default: 2)")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="turns of each side (default: 7)")
 
