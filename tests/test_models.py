@@ -1,5 +1,8 @@
 """The networks of the literature: published counts, map sizes, wiring, and PyTorch as the outside oracle. (C1-C8)"""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +99,12 @@ def test_c6_resnets_have_as_many_layers_and_their_map_sizes(depth):
     assert outputs(graph, *(f"stage{stage}_1.relu" for stage in (1, 2, 3, 4)), "pool") == [
         (64 * wide, 56, 56), (128 * wide, 28, 28), (256 * wide, 14, 14), (512 * wide, 7, 7), (512 * wide,),
     ]  # fmt: skip
+
+
+def test_the_page_of_networks_is_what_its_script_writes():
+    """docs/networks.md: run docs/networks.py again after a change."""
+    script = Path(__file__).parent.parent / "docs" / "networks.py"
+    assert script.with_suffix(".md").read_text(encoding="utf-8") == runpy.run_path(str(script))["page"]()
 
 
 # --- LeNet-5 of 1998 --------------------------------------------------------------------------------------------
