@@ -16,7 +16,7 @@ import pytest
 
 from rot180 import Network, Recipe, data, load, sequence
 from rot180.data import Augmentation, Dataset, Sets
-from rot180.errors import DivergenceError, RunError
+from rot180.errors import DivergenceError, Rot180Error, RunError
 from rot180.files import UNFINISHED
 from rot180.layers import BatchNormalization, Dense, Dropout, ReLU, ScalePixels, SoftmaxCrossEntropy
 from rot180.training import AdamW, Constant, ExponentialAverage, Run, Steps, Stopping, Trainer, load_run, run
@@ -421,6 +421,49 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         Run.resume(tmp_path / "r", SETS)
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "weights"])
+def test_one_flipped_bit_anywhere_is_noticed(tmp_path, name):
+    """Also in the numbers, where every bit pattern is a possible one."""
+    finished(tmp_path / "r")
+    path, chance = tmp_path / f"r/{name}.safetensors", random.Random(1)
+    content = path.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    for _ in range(20):
+        damaged = bytearray(content)
+        damaged[chance.randrange(header, len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(Rot180Error, match=rf"^{path}: .*checksum"):
+            Run.resume(tmp_path / "r", SETS) if name == "checkpoint" else load_run(tmp_path / "r")
+    path.write_bytes(content)
+    Run.resume(tmp_path / "r", SETS)
+    load_run(tmp_path / "r")
+
+
+def test_two_processes_cannot_work_on_one_run(tmp_path):
+    current = begun(tmp_path / "r")
+    list(current)
+    code = f"""
+from pathlib import Path
+from rot180.errors import RunError
+from rot180.files import Lock
+try:
+    Lock(Path({str(tmp_path)!r}) / "r" / "run.json", "taken")
+    print("free")
+except RunError as error:
+    print(error)
+"""
+
+    def other():
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    again = Run.resume(tmp_path / "r", SETS)  # the same process may
+    assert other() == "taken\n"
+    del current
+    assert other() == "taken\n"
+    del again
+    assert other() == "free\n"
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     begun(tmp_path / "r")
     other = sequence((1, 4, 4), F=Dense(3), loss=SoftmaxCrossEntropy())
@@ -599,6 +642,19 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(idx, uninterrupted, tm
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert_same_outcome(folder, uninterrupted)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs flock")
+def test_a_run_in_progress_cannot_be_resumed(idx, tmp_path):
+    folder = tmp_path / "r"
+    first = started(idx, *TRAIN, "--out", folder)
+    wait_for(lambda: (folder / "log.jsonl").exists(), first, "the beginning")
+    second = started("--resume", folder)
+    _, err = second.communicate(timeout=60)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 1
+    assert err == f"rot180: {folder}: another process is at work on this run; wait for its end, or stop it\n"
 
 
 def test_sigterm_stops_as_gently(idx, tmp_path):

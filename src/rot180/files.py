@@ -6,11 +6,18 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from rot180.arrays import Array
 from rot180.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 UNFINISHED = ".part"  # how a temporary file's name ends
 SAFETENSORS_TYPES = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
@@ -47,6 +54,42 @@ def flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class Lock:
+    """Held by one process at a time, until it is collected or the process has ended, however it ended.
+
+    Raises RunError with `sentence` where another process has it. Where a file system has no locks, everybody has it.
+    In one process the same lock may be held several times.
+    """
+
+    _held: ClassVar[WeakValueDictionary[Path, "_Held"]] = WeakValueDictionary()
+
+    def __init__(self, path: Path, sentence: str) -> None:
+        path = path.resolve()
+        held = self._held.get(path)
+        if held is None:
+            held = self._held[path] = _Held(path, sentence)
+        self._mine = held
+
+
+class _Held:
+    """An open file with a lock; it goes when the file is closed, as it is when nobody has this object any longer."""
+
+    def __init__(self, path: Path, sentence: str) -> None:
+        self._file = path.open("rb")
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise RunError(sentence) from None
+        except OSError:  # no locks here
+            return
+
+    def __del__(self) -> None:
+        self._file.close()
 
 
 def safetensors(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[bytes | memoryview]:

@@ -14,7 +14,7 @@ from rot180.chance import LARGEST_SEED, Training
 from rot180.data.dataset import Dataset
 from rot180.engines import DEFAULT_ENGINE, Explains, Gradients, Values
 from rot180.errors import DataError, ModelFileError, SettingError, ShapeError
-from rot180.files import replace_file
+from rot180.files import digest, replace_file
 from rot180.graph import Graph
 from rot180.parameters import Initializer, Layout, initial_vector, initializer
 
@@ -169,6 +169,7 @@ class Network:
 
         arrays = {**self.layout.named(self.parameters), **self.statistics_layout.named(self.statistics)}
         described = {"format": FORMAT, "classes": self.class_names, "graph": json.loads(self.graph.to_json())}
+        described["digest"] = digest(arrays, self.graph.to_json())
         metadata = {"rot180": json.dumps(described)}  # one entry: safetensors writes several in any order
         return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
 
@@ -233,6 +234,9 @@ def load(path: str | os.PathLike[str], engine: str | None = None, threads: int |
             network = Network(graph, engine=engine, threads=threads, dtype=dtype, class_names=class_names)
             for name in places:
                 network[name][...] = file.get_tensor(name)
+            arrays = {name: network[name] for name in places}
+            if "digest" in described and described["digest"] != digest(arrays, graph.to_json()):
+                raise ModelFileError(f"{path}: damaged: its checksum is not that of what it holds")
     except ModelFileError as error:
         raise error if str(path) in str(error) else ModelFileError(f"{path}: {error}") from error
     except FileNotFoundError as error:

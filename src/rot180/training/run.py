@@ -26,7 +26,7 @@ from rot180.data.dataset import Dataset, Sets, split
 from rot180.data.preparation import Preparation, fit, load_preparation
 from rot180.engines import Trains
 from rot180.errors import DivergenceError, RunError
-from rot180.files import UNFINISHED, replace_file
+from rot180.files import UNFINISHED, Lock, replace_file
 from rot180.graph import Graph
 from rot180.network import EVALUATION_BATCH, Evaluation, Network
 from rot180.training.checkpoint import load_checkpoint, save_checkpoint
@@ -138,9 +138,11 @@ class Run:
         self.trainer = Trainer(self.network, self.sets.train, settings.recipe, validation)
         self._log_length = 0
         self._stop = False
-        if not resume:
+        if resume:
+            self._take()
+        else:
             self._create()
-        elif self._checkpoint.exists():
+        if resume and self._checkpoint.exists():
             extra = load_checkpoint(self._checkpoint, self.trainer)
             try:
                 self._log_length = int(extra["log_length"])
@@ -256,7 +258,13 @@ class Run:
         if self.preparation:
             self.preparation.save(self.folder / PREPARATION)
         replace_file(self.folder / "run.json", _lines(self.settings.to_json()))
+        self._take()
         self.save()
+
+    def _take(self) -> None:
+        """Keep other processes out of the folder."""
+        sentence = f"{self.folder}: another process is at work on this run; wait for its end, or stop it"
+        self._lock = Lock(self.folder / "run.json", sentence)
 
     def _clear_crash(self) -> None:
         """Files half written go; the log goes back to the checkpoint: what came after it will be written again."""
