@@ -174,6 +174,7 @@ LONG = "x" * 5000
         ),
         (["train", "--beta1", "0.9"], r"--beta1 is not a setting of SGD: leave it out, or choose another --optimizer"),
         (["train", "--optimizer", "Adam", "--beta1", "1"], r"beta1 is 1\.0: choose a number from 0 to below 1"),
+        (["train", "--label-smoothing", "1", "--images", "9"], r"smoothing is 1\.0: choose a share from 0 to below 1"),
         (["train", "--patience", "0"], r"stopping after patience 0: choose a whole number of at least 1"),
         (["train", "--stop-loss", "-1"], r"stopping at loss -1\.0: choose a number from 0"),
         (
@@ -355,11 +356,13 @@ def test_every_other_choice_reaches_the_recipe(tmp_path, idx, capsys):
     options = (
         "--images 60 --epochs 3 --mode eet --sample-loss 0.5 --sample-updates 2 --optimizer adamw --beta1 0.5 "
         "--beta2 0.75 --weight-decay 0.25 --schedule adaptive --average exponential --stop-loss 0.1 --stop-error 0.2 "
-        "--stop-gradient 0.3 --patience 4 --max-updates 5 --max-seconds 600"
+        "--stop-gradient 0.3 --patience 4 --max-updates 5 --max-seconds 600 --label-smoothing 0.125"
     )
     assert main(["train", str(idx), "--out", str(tmp_path / "r"), *options.split(), *REFERENCE]) == 0
     assert "s of training (stopped by: updates)" in capsys.readouterr().out
-    recipe = json.loads((tmp_path / "r" / "run.json").read_text())["recipe"]
+    stored = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert stored["graph"]["nodes"][-1]["settings"]["smoothing"] == 0.125
+    recipe = stored["recipe"]
     adamw = {"name": "AdamW", "beta1": 0.5, "beta2": 0.75, "epsilon": 1e-8, "weight_decay": 0.25}
     assert recipe["optimizer"] == adamw
     assert recipe["learning_rate"] == 0.001

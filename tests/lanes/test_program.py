@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -286,6 +287,21 @@ def test_memory_is_shared_by_values_that_never_meet():
     _, program = lenet_program()
     plan = program.prepare(Mode(backward=True, training=True), 16).plan
     assert plan.arena < 0.85 * sum(buffer.size for buffer in plan.buffers().values())
+
+
+def test_only_the_plan_that_ran_last_has_memory():
+    """Training and evaluation in turn take as much as the larger of the two."""
+    network, program = lenet_program()
+    images, labels = DIGITS.images[:40].astype(np.float32), DIGITS.labels[:40]
+    operands = network.parameters, network.statistics
+    first = program.loss_and_gradients(images, labels, *operands, None), program.scores(images, *operands)
+    arena = weakref.ref(program.prepare(Mode(backward=True, training=False), 40).A)
+    assert arena() is not None
+    second = program.scores(images, *operands)
+    assert arena() is None
+    np.testing.assert_array_equal(first[1], second)
+    again = program.loss_and_gradients(images, labels, *operands, None)
+    np.testing.assert_array_equal(first[0].vector, again.vector)
 
 
 def test_bad_settings_are_sentences():

@@ -33,8 +33,8 @@ from rot180.data.dataset import Dataset
 from rot180.data.preparation import standardized
 from rot180.engines import DEFAULT_ENGINE, ENGINES
 from rot180.errors import DataError, SettingError
-from rot180.graph import Graph
-from rot180.layers import ScalePixels
+from rot180.graph import Graph, Node
+from rot180.layers import ScalePixels, SoftmaxCrossEntropy
 from rot180.optimizers import OPTIMIZERS, SGD
 from rot180.parameters import INITIALIZERS
 from rot180.training.averaging import AVERAGES
@@ -106,6 +106,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--balance", choices=WAYS, help="as many training images of each class")
     parser.add_argument("--noise", type=float, metavar="X", help=f"of the copies that balance (default: {NOISE:g})")
+    parser.add_argument("--label-smoothing", type=float, metavar="X", help="share of the target for all classes (0)")
     parser.add_argument("--validation", type=float, metavar="X", help="share of images held out (default: 1/12)")
     parser.add_argument("--initializer", choices=INITIALIZERS, help="how weights start (default: he)")
     parser.add_argument("--images", type=int, metavar="N", help="learn from the first N images only")
@@ -161,6 +162,7 @@ def _new(arguments: argparse.Namespace) -> Run:
     sets = data.load(source)
     network = arguments.network or _network_for(sets.train)
     graph = models.build(network, len(sets.train.class_names), sets.train.shape)
+    graph = _smoothed(graph, arguments.label_smoothing)
     if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
         raise SettingError(f"--images is {arguments.images}: choose from 1 to {len(sets.train)}")
     if arguments.prepare == "standardize":
@@ -261,6 +263,17 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         seconds=arguments.max_seconds,
     )
     return Recipe(**changes, stopping=stopping)
+
+
+def _smoothed(graph: Graph, smoothing: float | None) -> Graph:
+    """The graph with so much label smoothing in its loss."""
+    *nodes, last = graph.nodes
+    if smoothing is None:
+        return graph
+    if not isinstance(last.layer, SoftmaxCrossEntropy):
+        raise SettingError(f"--label-smoothing is for SoftmaxCrossEntropy; the network's loss is {last.layer}")
+    layer = replace(last.layer, smoothing=smoothing)
+    return Graph([*nodes, Node(last.name, layer, last.inputs)], graph.input_shape, graph.output)
 
 
 def _by_optimizer(setting: str) -> str:

@@ -45,12 +45,20 @@ NO_ROWS = Rows(*np.empty((3, 0), np.int64))
 NO_FLOATS = np.empty(0, np.float32)
 
 
-class Prepared(NamedTuple):
-    """A plan with its tables and memory, ready to run."""
+class Lowered(NamedTuple):
+    """A plan with its tables."""
 
     plan: Plan
     tables: Tables
     records: list[Array]  # what the tables point to
+
+
+class Prepared(NamedTuple):
+    """The same with memory, ready to run."""
+
+    plan: Plan
+    tables: Tables
+    records: list[Array]
     P: Array
     A: Array
     S: Array
@@ -65,7 +73,8 @@ class LanesProgram:
         self.graph, self.parameters, self.statistics = graph, parameters, statistics
         self.threads, self.precise = threads, precise
         self._definition = ReferenceEngine().compile(graph, parameters, statistics)
-        self._prepared: dict[tuple[Mode, int], Prepared] = {}
+        self._lowered: dict[tuple[Mode, int], Lowered] = {}
+        self._last: tuple[tuple[Mode, int], Prepared] | None = None
         self._counters = np.zeros(BARRIER_COUNTERS, np.int64)
         self._pieces = pieces((), parameters.size)
         self._needs_all_groups = needs_all_groups(graph)
@@ -189,10 +198,13 @@ class LanesProgram:
     # --- running ----------------------------------------------------------------------------------------------
 
     def prepare(self, mode: Mode, images: int) -> Prepared:
-        """The plan for so many images at a time, with its memory; made once."""
+        """The plan for so many images at a time, made once, with memory: only the plan that ran last has some."""
         layer_by_layer = mode.training and self._needs_all_groups
         groups = -(-images // LANES) if layer_by_layer else 1
-        if (mode, groups) not in self._prepared:
+        if self._last and self._last[0] == (mode, groups):
+            return self._last[1]
+        self._last = None  # what the other plan had is free before this one asks
+        if (mode, groups) not in self._lowered:
             threads = self.threads if layer_by_layer else 1
             plan = Plan(
                 self.graph,
@@ -217,15 +229,16 @@ class LanesProgram:
                 scores=plan.maps(self.graph.output),
                 loss=plan.maps(self.graph.nodes[-1].name if mode.backward else self.graph.output),
             )
-            self._prepared[mode, groups] = Prepared(
-                plan=plan,
-                tables=tables,
-                records=kept + also_kept,
-                P=plan.memory(),
-                A=rows(1 if layer_by_layer else self.threads, plan.arena),
-                S=rows(self.threads, max(plan.scratch, LANES)),
-            )
-        return self._prepared[mode, groups]
+            self._lowered[mode, groups] = Lowered(plan, tables, kept + also_kept)
+        lowered = self._lowered[mode, groups]
+        prepared = Prepared(
+            *lowered,
+            P=lowered.plan.memory(),
+            A=rows(1 if layer_by_layer else self.threads, lowered.plan.arena),
+            S=rows(self.threads, max(lowered.plan.scratch, LANES)),
+        )
+        self._last = (mode, groups), prepared
+        return prepared
 
     def _scores(self, prepared: Prepared, images: Array) -> Array:
         """With the parameters that were set last."""
