@@ -33,7 +33,7 @@ from rot180.data.dataset import Dataset
 from rot180.data.preparation import standardized
 from rot180.engines import DEFAULT_ENGINE, ENGINES
 from rot180.errors import DataError, SettingError
-from rot180.graph import Graph, Node
+from rot180.graph import Graph
 from rot180.layers import ScalePixels, SoftmaxCrossEntropy
 from rot180.optimizers import OPTIMIZERS, SGD
 from rot180.parameters import INITIALIZERS
@@ -273,7 +273,7 @@ def _smoothed(graph: Graph, smoothing: float | None) -> Graph:
     if not isinstance(last.layer, SoftmaxCrossEntropy):
         raise SettingError(f"--label-smoothing is for SoftmaxCrossEntropy; the network's loss is {last.layer}")
     layer = replace(last.layer, smoothing=smoothing)
-    return Graph([*nodes, Node(last.name, layer, last.inputs)], graph.input_shape, graph.output)
+    return Graph([*nodes, replace(last, layer=layer)], graph.input_shape, graph.output)
 
 
 def _by_optimizer(setting: str) -> str:

@@ -19,7 +19,7 @@ from rot180.engines.lanes.optimizers import UPDATES, AverageRow, pieces, records
 from rot180.engines.lanes.optimizers import average as average_kernel
 from rot180.engines.lanes.plan import Plan, Step, needs_all_groups, rows
 from rot180.engines.lanes.reading import Images, Variation, unvaried, variation
-from rot180.engines.lanes.runner import FAILED, MADE, Memory, Rows, Tables, Updates, run
+from rot180.engines.lanes.runner import FAILED, MADE, TAKEN, Memory, Rows, Tables, Updates, run
 from rot180.engines.lanes.single.program import SingleProgram, sharing
 from rot180.engines.lanes.twin import LANES
 from rot180.engines.lanes.warm import compile_beside
@@ -289,6 +289,7 @@ class LanesProgram:
             losses=results.losses,
             statistics=self._measured(prepared),
             kept=np.empty(self.statistics.size, np.float32),
+            given=np.zeros(TAKEN + len(prepared.plan.body) * self.threads, np.int64),
             backward=int(prepared.plan.backward),
         )
         self._on_threads(

@@ -3,7 +3,7 @@
     for each update:
         prepare      weights are laid out for the kernels                               shared out among the threads
         body         depth first:  each thread takes groups of 16 images, one after the other, through all rows
-                     layer by layer: all threads share the units of a row, then go on to the next together
+                     layer by layer: all threads share the units of a row, and begin the next when it is done
         update       the parameters move against the gradient (see optimizers.py)       shared out among the threads
 
 Depth first, a group's values stay in the thread's cache. The gradient is summed in slots: the groups of a slot in their
@@ -20,6 +20,7 @@ from rot180.engines.lanes.jit import atomic_add, atomic_load, barrier, call, ent
 from rot180.engines.lanes.layout import Maps, at, of_group
 from rot180.engines.lanes.reading import Images, read_group
 from rot180.engines.lanes.simd import LANES, fma, horizontal_sum, load, store, zeros
+from rot180.engines.lanes.single.runner import wait_for
 
 
 class Rows(NamedTuple):
@@ -56,6 +57,7 @@ class Memory(NamedTuple):
     losses: Array  # (images of the call,)
     statistics: Array  # those in P
     kept: Array  # as they were before the update
+    given: Array  # int64, zeros: [DONE] shares that are done, from [TAKEN] on, for each row, which shares are taken
     backward: int
 
 
@@ -102,14 +104,38 @@ def share(count: int, thread: int, threads: int) -> tuple[int, int]:
     return count * thread // threads, count * (thread + 1) // threads
 
 
+DONE, TAKEN = 0, 8  # in `given`: where shares that are done are counted, and where the marks of those taken begin
+
+
 @helper
-def run_together(rows: Rows, memory: Memory, A: Array, S: Array, thread: int, threads: int, counters: Array) -> None:
-    """All rows, each shared out among the threads, which wait for one another after each."""
+def run_together(rows: Rows, memory: Memory, A: Array, S: Array, thread: int, threads: int) -> None:
+    """All rows, each in as many shares as there are threads; it begins when all shares of the one before are done.
+
+    A thread takes its own share first, whose numbers may still be in its cache, then what nobody has begun: one that
+    the operating system keeps from running holds up nobody. Who computes a unit does not change it.
+    """
+    given = memory.given
+    before = 0
     for k in range(len(rows.addresses)):
-        first, last = share(rows.units[k], thread, threads)
-        if first < last:
-            call(rows.addresses[k], memory.P, memory.G, A, S, rows.records[k], first, last)
-        barrier(counters, threads)
+        units = rows.units[k]
+        shares = min(units, threads)
+        wait_for(given, before)
+        for offset in range(threads):
+            mine = (thread + offset) % threads
+            if mine < shares and atomic_add(given, TAKEN + k * threads + mine, 1) == 0:
+                first, last = share(units, mine, shares)
+                call(rows.addresses[k], memory.P, memory.G, A, S, rows.records[k], first, last)
+                atomic_add(given, DONE, 1)
+        before += shares
+    wait_for(given, before)
+
+
+@helper
+def give_back(memory: Memory, thread: int) -> None:
+    """When all threads have run all rows, the first marks their shares as neither taken nor done, for the next run."""
+    if thread == 0:
+        for k in range(len(memory.given)):
+            memory.given[k] = 0
 
 
 @helper
@@ -239,11 +265,12 @@ def run(
                 to, label, step = of_group(tables.image, group), of_group(tables.label, group), images.step + number
                 read_group(images, to, label.start, A, position, group * LANES, batch, step, thread)
             barrier(counters, threads)
-            run_together(tables.body, memory, A, S, thread, threads, counters)
+            run_together(tables.body, memory, A, S, thread, threads)
             for group in range(begin, end):
                 first = group * LANES
                 write_group(tables, memory, A, group, start + first, max(0, min(LANES, batch - first)))
         barrier(counters, threads)
+        give_back(memory, thread)
         if memory.backward:
             if not update_parameters(memory, updates, S, number, start, batch, counters, thread, threads):
                 keep_statistics(memory, thread, back=True)
