@@ -55,8 +55,9 @@ def main() -> None:
                     epochs, batch=32, learning_rate=rate, optimizer=SGD(0.0, False, 0.0), schedule=Constant(),
                     augmentation=Augmentation(), validation=0.0, seed=seed,
                 )  # fmt: skip
-                experiment.trained(network, train, recipe)
-                errors.setdefault(rate, []).append(100 * network.evaluate(test).error)
+                finite = np.isfinite(experiment.trained(network, train, recipe))
+                error = 100 * network.evaluate(test).error if finite else experiment.GUESSING
+                errors.setdefault(rate, []).append(error)
                 if seed == 1:
                     active_by_rate[rate], _ = by_depth(network, test, depth, MIDDLE[name])
         best = min(errors, key=lambda rate: np.mean(errors[rate]))

@@ -66,8 +66,9 @@ def main() -> None:
                         augmentation=Augmentation(), validation=0.0, seed=seed,
                     )  # fmt: skip
                     loss = experiment.trained(made, train, recipe)
-                    ends.append((loss, 100 * made.evaluate(test).error))
-                tried.append((np.median([loss for loss, _ in ends]), rate, ends))
+                    finite = np.isfinite(loss)
+                    ends.append((loss, 100 * made.evaluate(test).error if finite else experiment.GUESSING))
+                tried.append((np.mean([loss for loss, _ in ends]), rate, ends))
             _, rate, ends = min(tried, key=lambda each: each[0])
             losses.append([loss for loss, _ in ends])
             errors.append([error for _, error in ends])

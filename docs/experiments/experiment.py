@@ -24,6 +24,7 @@ from rot180.data import Dataset
 from rot180.errors import DivergenceError
 
 DOCS = Path(__file__).parent.parent
+GUESSING = 90.0  # the error, in percent, of a network whose training diverged
 COLOURS = ("#b22234", "#2154a6", "#2e8b57", "#d28a1d", "#6a4c93", "#555555")
 
 plt.rcParams.update({

@@ -96,7 +96,7 @@ def main() -> None:
                             losses[step.epoch - 1] = step.loss
                     results[rate].append((losses, 100 * made.evaluate(test).error))
                 except rot180.errors.DivergenceError:
-                    results[rate].append((losses, 90.0))
+                    results[rate].append((losses, experiment.GUESSING))
         watched = min(WATCHED, epochs) - 1
         speed = {rate: np.mean([losses[watched] for losses, _ in each]) for rate, each in results.items()}
         ends = {rate: np.mean([error for _, error in each]) for rate, each in results.items()}
