@@ -37,8 +37,17 @@ class Variant(NamedTuple):
 
 
 F4X4_3X3, F2X2_3X3, F2X2_5X5 = Variant(4, 3), Variant(2, 3), Variant(2, 5)
-DIRECT = None
-Algorithm = Variant | None
+
+
+class Plain(StrEnum):
+    """Kernels that compute the definition's sums as they stand."""
+
+    DIRECT = "direct"
+    POINTWISE = "pointwise"
+
+
+DIRECT, POINTWISE = Plain.DIRECT, Plain.POINTWISE
+Algorithm = Variant | Plain
 
 
 class Case(NamedTuple):
@@ -74,7 +83,7 @@ class Choice(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.node}, {self.in_pass}: {self.algorithm or 'direct'}, {self.reason}"
+        return f"{self.node}, {self.in_pass}: {self.algorithm}, {self.reason}"
 
 
 TRANSFORM = {F4X4_3X3: 8, F2X2_3X3: 6, F2X2_5X5: 6}
@@ -130,7 +139,14 @@ def large_tiles_pay(case: Case) -> bool:
     return less and pays_and_may_round(F4X4_3X3)(case)
 
 
+def is_pointwise(case: Case) -> bool:
+    """Whether outputs are inputs' pixels, one each: padding would add some."""
+    fits = case.kernel == (1, 1) and case.groups == 1
+    return fits and case.outputs == tuple(-(-size // step) for size, step in zip(case.inputs, case.stride, strict=True))
+
+
 TABLE = [
+    Rule(POINTWISE, is_pointwise, "one tap: a product of matrices, a few pixels of all channels at a time"),
     Rule(F4X4_3X3, large_tiles_pay, "1 of 4 multiplications, with maps and pixels enough to pay for the transforms"),
     Rule(F2X2_3X3, pays(F2X2_3X3), "4 of 9 multiplications; larger tiles would round too much or not be faster"),
     Rule(F2X2_5X5, pays_and_may_round(F2X2_5X5), "9 of 25 multiplications, and they pay for the transforms"),

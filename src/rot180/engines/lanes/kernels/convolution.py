@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from rot180.arrays import Array, pair
 from rot180.engines.lanes.jit import TILES, Kernel, kernel, target
-from rot180.engines.lanes.kernels import winograd, winograd_weight_gradient
+from rot180.engines.lanes.kernels import pointwise, winograd, winograd_weight_gradient
 from rot180.engines.lanes.kernels.bias import bias_gradient
+from rot180.engines.lanes.kernels.packing import Geometry, Pack, convolution_pack, tile_for
 from rot180.engines.lanes.layout import Maps, at, of_group
 from rot180.engines.lanes.plan import Site, lowers
 from rot180.engines.lanes.simd import (
@@ -30,24 +31,8 @@ from rot180.engines.lanes.simd import (
     tile_store,
     tile_zeros,
 )
-from rot180.engines.lanes.table import Algorithm, Case, Pass, choose
+from rot180.engines.lanes.table import POINTWISE, Algorithm, Case, Pass, Variant, choose
 from rot180.layers import Convolution
-
-
-class Geometry(NamedTuple):
-    """A convolution's settings, and how filters and channels are shared out among its groups."""
-
-    filters: int  # of a group
-    channels: int  # of a group
-    groups: int
-    kernel_height: int
-    kernel_width: int
-    stride_down: int
-    stride_right: int
-    top: int  # padding
-    left: int
-    dilation_down: int
-    dilation_right: int
 
 
 class Forward(NamedTuple):
@@ -227,54 +212,9 @@ def weight_gradient(rows: int, columns: int) -> Kernel[WeightGradient]:
     return convolution_weight_gradient
 
 
-class Pack(NamedTuple):
-    w: int
-    packed: int
-    in_arena: int
-    geometry: Geometry
-    rows: int
-    by_channel: int  # blocks of channels, for the input gradient; else blocks of filters
-
-
-@kernel(Pack)
-def convolution_pack(P: Array, G: Array, A: Array, S: Array, row: Pack, first: int, last: int) -> None:
-    """w (F,C/G,KH,KW) laid out in blocks of R filters [c][u][v][R], or of R channels [u][v][f][R]; a unit: a block."""
-    g, target = row.geometry, A if row.in_arena else P
-    taps = g.kernel_height * g.kernel_width
-    if row.by_channel:
-        count, in_block = g.channels, taps
-        outer_count, outer_step, inner_count, inner_step = taps, 1, g.filters, g.channels * taps
-    else:
-        count, in_block = g.filters, g.channels * taps
-        outer_count, outer_step, inner_count, inner_step = g.channels, taps, taps, 1
-    blocks = (count + row.rows - 1) // row.rows
-    for unit in range(first, last):
-        part, block = unit // blocks, unit % blocks
-        source = row.w + part * g.filters * g.channels * taps + min(block * row.rows, count - row.rows) * in_block
-        place = row.packed + unit * outer_count * inner_count * row.rows
-        for k in range(outer_count):
-            for m in range(inner_count):
-                for r in range(row.rows):
-                    target[place] = P[source + k * outer_step + m * inner_step + r * in_block]
-                    place += 1
-
-
 CHUNK_VECTORS = 4096  # a weight gradient's sums at a time: 256 KB stay in the second-level cache
 FEWEST_UNITS = 8  # to share out among threads
 LINE_VECTORS = 64  # of each filter's dy at a time: with 8 filters 32 KB stay in the first-level cache
-
-
-def tile_for(count: int, width: int) -> tuple[int, int]:
-    """The best tile that fits `count` filters (or channels) and `width` columns: the one that wastes least."""
-
-    def cost(tile: tuple[int, int]) -> float:
-        rows, columns = tile
-        work = -(-count // rows) * -(-width // columns) * rows * columns  # what is computed, repeats included
-        return work * (1 + 0.5 / columns + 0.1 / rows) * (1.3 if rows * columns < 12 else 1.0)
-
-    sizes = {(r, c) for r, c in TILES[target()]} | {(r, c) for r in (1, 2, 4, 6, 8) for c in (1, 2, 4)}
-    limit = max(r * c for r, c in TILES[target()])
-    return min((t for t in sizes if t[0] <= count and t[1] <= width and t[0] * t[1] <= limit), key=cost)
 
 
 def chunks(count: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int]]:
@@ -356,8 +296,11 @@ class ConvolutionLowering:
 
     def forward(self, site: Site) -> None:
         g = self.geometry(site)
-        if variant := self.algorithm(site, g, Pass.FORWARD):
-            winograd.emit_forward(site, variant, g.top, g.left)
+        algorithm = self.algorithm(site, g, Pass.FORWARD)
+        if isinstance(algorithm, Variant):
+            winograd.emit_forward(site, algorithm, g.top, g.left)
+        elif algorithm is POINTWISE:
+            pointwise.emit_pointwise(site, g, site.x(), site.y(), turned=False)
         else:
             self.direct_forward(site, g)
 
@@ -365,8 +308,11 @@ class ConvolutionLowering:
         g = self.geometry(site)
         if site.layer.bias:
             bias_gradient(site, site.dy())
-        if variant := self.algorithm(site, g, Pass.WEIGHT_GRADIENT):
-            winograd_weight_gradient.emit_weight_gradient(site, variant, g.top, g.left)
+        algorithm = self.algorithm(site, g, Pass.WEIGHT_GRADIENT)
+        if isinstance(algorithm, Variant):
+            winograd_weight_gradient.emit_weight_gradient(site, algorithm, g.top, g.left)
+        elif algorithm is POINTWISE:
+            pointwise.emit_weight_gradient(site, g)
         else:
             self.direct_weight_gradient(site, g)
         if site.wants_dx():
@@ -374,8 +320,11 @@ class ConvolutionLowering:
 
     def input_gradient(self, site: Site, g: Geometry, dx: Maps) -> None:
         """The rows that write dx."""
-        if variant := self.algorithm(site, g, Pass.INPUT_GRADIENT):
-            winograd.emit_input_gradient(site, variant, g.top, g.left, dx)
+        algorithm = self.algorithm(site, g, Pass.INPUT_GRADIENT)
+        if isinstance(algorithm, Variant):
+            winograd.emit_input_gradient(site, algorithm, g.top, g.left, dx)
+        elif algorithm is POINTWISE:
+            pointwise.emit_pointwise(site, g, site.dy(), dx, turned=True)
         else:
             self.direct_input_gradient(site, g, dx)
 

@@ -62,7 +62,7 @@ def work(case: Case, algorithm: Algorithm) -> int:
     """What the algorithm has to do."""
     filter_vectors = vectors(case.filters)
     points, pixels, transforms = prod(case.kernel), prod(case.outputs), 0
-    if algorithm is not DIRECT:
+    if isinstance(algorithm, Variant):
         points, pixels = algorithm.taps**2, prod(-(-size // algorithm.size) for size in case.outputs)
         transforms = pixels * TRANSFORM * (vectors(case.channels) + filter_vectors)
     weights = points * case.channels * case.filters
@@ -96,7 +96,9 @@ def pixels_fill_lanes(case: Case) -> bool:
     """
     steps = prod(case.kernel) * case.channels * case.outputs[0]
     with_pixels = case.filters * (steps * vectors(case.outputs[1]) + MOVE * prod(case.outputs))
-    with_filters = min(work(case, each) for each in (DIRECT, *VARIANTS) if each is DIRECT or can(case, each))
+    with_filters = min(
+        work(case, each) for each in (DIRECT, *VARIANTS) if not isinstance(each, Variant) or can(case, each)
+    )
     return case.stride[1] == case.groups == 1 and with_pixels <= GAIN * with_filters
 
 

@@ -20,6 +20,7 @@ from rot180.engines.lanes.single.kernels.fold import folded
 from rot180.engines.lanes.single.layout import Picture, at, vectors
 from rot180.engines.lanes.single.plan import SingleSite, lowers
 from rot180.engines.lanes.single.table import case_of, choose, pixels_chosen, tile_for
+from rot180.engines.lanes.table import Variant
 from rot180.layers import Convolution, Dense
 
 TALL = 8  # pixels of a tile: with more, their addresses take more registers than there are
@@ -164,7 +165,7 @@ class ConvolutionLowering:
             return
         choice = choose(site.node.name, case)
         site.plan.choices.append(choice)
-        if choice.algorithm:
+        if isinstance(choice.algorithm, Variant):
             winograd.emit(site, choice.algorithm, (top, left))
         else:
             emit(site, layer.groups, size, stride, (top, left), dilation)
