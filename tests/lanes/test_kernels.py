@@ -158,6 +158,12 @@ def test_layers_agree_with_their_definition(layer, shape):
 FLOOR = {"remainder": "floor"}
 CONVOLUTIONS = (
     (Convolution(1, 1), (1, 1, 1)),
+    (Convolution(7, 1), (3, 5, 7)),
+    (Convolution(13, 1, stride=2, **FLOOR), (9, 6, 5)),
+    (Convolution(6, 1, stride=(1, 3), bias=False, **FLOOR), (11, 3, 8)),
+    (Convolution(4, 1, padding=1), (5, 3, 2)),
+    (Convolution(6, 1, groups=2), (4, 3, 3)),
+    (Convolution(30, 1), (70, 5, 5)),
     (Convolution(5, (7, 1), padding=(3, 0)), (3, 5, 2)),
     (Convolution(7, (1, 7), padding=(0, 6)), (5, 2, 3)),
     (Convolution(3, 2), (2, 4, 5)),

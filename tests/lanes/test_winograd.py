@@ -20,7 +20,7 @@ from rot180.engines.lanes.kernels.winograd_transforms import (
 from rot180.engines.lanes.kernels.winograd_weight_gradient import slots_and_shares
 from rot180.engines.lanes.plan import Plan, aligned
 from rot180.engines.lanes.program import LanesEngine
-from rot180.engines.lanes.table import DIRECT, F2X2_3X3, F2X2_5X5, F4X4_3X3, Case, Pass, Rule, choose
+from rot180.engines.lanes.table import DIRECT, F2X2_3X3, F2X2_5X5, F4X4_3X3, POINTWISE, Case, Pass, Rule, choose
 from rot180.engines.reference import ReferenceEngine
 from rot180.graph import sequence
 from rot180.layers import BatchNormalization, Convolution, Dense, ReLU, SoftmaxCrossEntropy
@@ -282,12 +282,18 @@ def may_be_winograd(graph, name):
     return ordinary and graph.input_shape_of(graph[name])[0] > 3
 
 
+def plain(graph, name):
+    """What takes the others: shortcuts have kernels of one tap."""
+    return POINTWISE if pair(graph[name].layer.size, "size") == (1, 1) else DIRECT
+
+
 def test_resnet_20():
     """All that may be are F(4x4,3x3), in all three passes."""
     graph = resnet_small(20)
     found = choices(graph, groups=8)
     assert all(
-        algorithm is (F4X4_3X3 if may_be_winograd(graph, node) else DIRECT) for (node, _), algorithm in found.items()
+        algorithm is (F4X4_3X3 if may_be_winograd(graph, node) else plain(graph, node))
+        for (node, _), algorithm in found.items()
     )
     assert sum(algorithm is F4X4_3X3 for algorithm in found.values()) == 3 * 16
 
@@ -298,7 +304,7 @@ def test_resnet_18(groups):
     graph = resnet(18, 10, (3, 32, 32))
     for (node, in_pass), algorithm in choices(graph, groups=groups).items():
         if not may_be_winograd(graph, node):
-            assert algorithm is DIRECT, node
+            assert algorithm is plain(graph, node), node
         elif groups == 2 and graph.input_shape_of(graph[node])[0] == 512 and in_pass is not Pass.WEIGHT_GRADIENT:
             assert algorithm is F2X2_3X3, node
         else:
@@ -307,7 +313,7 @@ def test_resnet_18(groups):
 
 def test_precise_plans_have_no_six_taps():
     for graph in (lenet5(), resnet_small(20)):
-        assert set(choices(graph, groups=2, precise=True).values()) <= {DIRECT, F2X2_3X3}
+        assert set(choices(graph, groups=2, precise=True).values()) <= {DIRECT, POINTWISE, F2X2_3X3}
 
 
 CASE = Case(Pass.FORWARD, 64, 64, (3, 3), (1, 1), (1, 1), 1, (16, 16), (16, 16), 4, precise=False)
