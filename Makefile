@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test lint bench clean
+.PHONY: train test test-long lint bench clean
 
 train: .venv/installed  ## train LeNet-5 on the embedded MNIST
 	$(BIN)/rot180 train
 
 test: lint  ## everything that continuous integration checks
 	$(BIN)/python -m pytest
+
+test-long: .venv/installed-test  ## what takes minutes: networks in their full size, the whole ONNX suite
+	$(BIN)/python -m pytest -m long
 
 lint: .venv/installed-test
 	$(BIN)/ruff check src tests benchmarks

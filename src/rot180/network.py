@@ -3,15 +3,17 @@
 import json
 import os
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rot180 import engines
+from rot180 import engines, interchange
 from rot180.arrays import Array, Shape, text
-from rot180.chance import LARGEST_SEED, Training
+from rot180.chance import LARGEST_SEED, Training, Use, key, uniform
 from rot180.data.dataset import Dataset
+from rot180.data.preparation import Preparation
 from rot180.engines import DEFAULT_ENGINE, Explains, Gradients, Values
 from rot180.errors import DataError, ModelFileError, SettingError, ShapeError
 from rot180.files import digest, replace_file
@@ -172,6 +174,42 @@ class Network:
         described["digest"] = digest(arrays, self.graph.to_json())
         metadata = {"rot180": json.dumps(described)}  # one entry: safetensors writes several in any order
         return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
+
+    def export_onnx(self, path: str | os.PathLike[str], preparation: Preparation | None = None) -> None:
+        """Write the network as an ONNX model for other programs, in float32.
+
+        It takes "image" (N,C,H,W) as the network does, scaling of pixels and all, and gives "scores" and
+        "probabilities" (N,K). Needs the package onnx. Before anything is written, the ONNX project's checker looks at
+        the model, and onnxruntime, where it is installed, runs it on two images: ModelFileError where they object.
+        preparation: what is done to images before this network sees them; the model does it too. SettingError for
+        "denoise", which is not linear.
+        """
+        interchange.require_onnx()
+        from rot180.interchange import onnx_check, onnx_writer
+
+        parameters, statistics = self.parameters.astype(np.float32), self.statistics.astype(np.float32)
+        arrays: dict[str, dict[str, Array]] = {}
+        for layout, vector in ((self.layout, parameters), (self.statistics_layout, statistics)):
+            for node, named in layout.views(vector).items():
+                arrays.setdefault(node, {}).update(named)
+        linear = None
+        if preparation is not None:
+            if preparation.mean is None or preparation.matrix is None:
+                raise SettingError(f"ONNX has no operator for the preparation {preparation.kind!r}: it is not linear")
+            linear = onnx_writer.Linear(
+                preparation.shape, preparation.mean, preparation.matrix, np.asarray(preparation.offset, np.float32)
+            )
+        content = onnx_writer.model(self.graph, arrays, self.class_names, linear).SerializeToString()
+        shape = preparation.shape if preparation else self.graph.input_shape
+        images = 255 * uniform(key(Use.GRADIENT_CHECK, 0, np.arange(2)), prod(shape))
+        images = images.reshape(2, *shape).astype(np.float32)
+        prepared = preparation.apply(images) if preparation else images
+        definition = engines.engine("reference").compile(self.graph, self.layout, self.statistics_layout)
+        try:
+            onnx_check.check(content, images, definition.scores(prepared, parameters, statistics))
+        except ModelFileError as error:
+            raise ModelFileError(f"{path}: not written, since {error}") from error
+        replace_file(path, content)
 
 
 class Frozen:

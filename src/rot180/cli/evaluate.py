@@ -8,22 +8,26 @@ import argparse
 from pathlib import Path
 
 from rot180.cli.output import percent, print_json, print_table
+from rot180.cli.trained import HELP, load_trained
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a finished run's folder")
+    parser.add_argument("folder", type=Path, metavar="RUN", help=HELP)
     parser.add_argument("data", nargs="?", metavar="DATA", help="mnist, or a folder of IDX files")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and report."""
     from rot180 import data
-    from rot180.training.run import describe, load_run, load_run_preparation
+    from rot180.errors import SettingError
+    from rot180.training.run import describe
 
-    settings, network = load_run(arguments.folder)
-    source = arguments.data or settings.data
-    test, prepared = data.load(source).test, load_run_preparation(arguments.folder)
+    network, trained_on, prepared = load_trained(arguments.folder)
+    source = arguments.data or trained_on
+    if source is None:
+        raise SettingError(f"{arguments.folder} does not say what it was trained on: name the data behind it")
+    test = data.load(source).test
     result = network.evaluate(prepared.apply_to(test) if prepared else test)
     if arguments.json:
         print_json({"run": str(arguments.folder), "data": source, **describe(result)})

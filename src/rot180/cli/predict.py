@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from rot180.cli.output import percent, print_json, print_table
+from rot180.cli.trained import HELP, load_trained
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a finished run's folder")
+    parser.add_argument("folder", type=Path, metavar="RUN", help=HELP)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, GIF, BMP, TIFF or WebP")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="the K likeliest classes (default: 3)")
 
@@ -26,17 +27,15 @@ def run(arguments: argparse.Namespace) -> int:
     from rot180.data.pictures import as_digit, read_picture, resized
     from rot180.data.source import EMBEDDED
     from rot180.errors import DataError, SettingError
-    from rot180.training.run import load_run, load_run_preparation
 
     if arguments.top < 1:
         raise SettingError(f"--top is {arguments.top}: choose at least 1")
-    settings, network = load_run(arguments.folder)
-    prepared = load_run_preparation(arguments.folder)
+    network, trained_on, prepared = load_trained(arguments.folder)
     results: list[dict[str, Any]] = []
     for path in arguments.images:
         try:
             picture = read_picture(path)
-            digits = settings.data == EMBEDDED
+            digits = trained_on == EMBEDDED
             image = as_digit(picture) if digits else resized(picture, network.graph.input_shape)
             if prepared:
                 image = prepared.apply(image[None])[0]

@@ -50,6 +50,13 @@ class Preparation:
             return len(self.matrix), 1, 1
         return self.shape
 
+    @property
+    def offset(self) -> Array:
+        """(E,): zeros where the mean is not put back."""
+        if self.mean is None or self.matrix is None:
+            raise SettingError(f"{self.kind} is not linear: it has no offset")
+        return self.mean if self.kind.startswith("pca:") else np.zeros(len(self.matrix), np.float32)
+
     def apply(self, images: Array) -> Array:
         """(N,C,H,W) -> (N, *output_shape); raises DataError where the images have another shape."""
         if images.shape[1:] != self.shape:
@@ -62,9 +69,8 @@ class Preparation:
 
     def _mapped(self, images: Array, mean: Array, matrix: Array) -> Array:
         """(N, E) of flattened images, some at a time."""
-        offset = mean if self.kind.startswith("pca:") else np.float32(0)
         parts = [
-            (images[k : k + AT_ONCE].reshape(-1, mean.size) - mean) @ matrix.T + offset
+            (images[k : k + AT_ONCE].reshape(-1, mean.size) - mean) @ matrix.T + self.offset
             for k in range(0, len(images), AT_ONCE)
         ]
         return np.concatenate(parts).astype(np.float32) if parts else np.empty((0, len(matrix)), np.float32)
