@@ -154,7 +154,8 @@ def test_a_layer_without_a_writer_is_named(tmp_path, monkeypatch):
 
 
 def test_every_layer_has_a_writer():
-    layers = {each for below in Layer.__subclasses__() for each in _final(below)}
+    below = {each for parent in Layer.__subclasses__() for each in _final(parent)}
+    layers = {each for each in below if each.__module__.startswith("rot180.")}
     assert layers == set(onnx_writer.WRITERS)
 
 
