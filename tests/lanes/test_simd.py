@@ -34,6 +34,7 @@ from rot180.engines.lanes.simd import (
     outer,
     outer_lanes,
     power_of_two,
+    prefetch,
     sigmoid,
     square_root,
     store,
@@ -74,6 +75,7 @@ def values(P, G, A, S, row, first, last):
     """Whatever makes lanes of nothing, of numbers, or of other lanes."""
     for unit in range(first, last):
         x, y, z, a = load(P, row.x + 16 * unit), load(P, row.y + 16 * unit), load(P, 5), 800 * unit
+        prefetch(P, row.x - 10**9)  # also where there is nothing
         store(A, a, zeros())
         store(A, a + 16, broadcast(row.scale))
         store(A, a + 32, lane_numbers())

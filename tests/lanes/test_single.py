@@ -20,7 +20,7 @@ from rot180.engines.lanes.single import program as single_program
 from rot180.engines.lanes.single.kernels import convolution
 from rot180.engines.lanes.single.program import SingleProgram
 from rot180.engines.lanes.single.table import can, case_of, choose, pixels_fill_lanes, tile_for
-from rot180.engines.lanes.table import F2X2_3X3, F2X2_5X5, F4X4_3X3, Case, Choice, Pass
+from rot180.engines.lanes.table import DIRECT, F2X2_3X3, F2X2_5X5, F4X4_3X3, Case, Choice, Pass
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
 from rot180.graph import Chain, Graph, Node, auxiliary, branches, chain, highway, residual, sequence
@@ -189,7 +189,7 @@ def test_the_choice_of_algorithms():
         == F2X2_3X3
     )
     assert chosen(96, 256, 5, 27) == F2X2_5X5
-    assert chosen(512, 512, 3, 4) is chosen(3, 64, 3, 32) is chosen(1, 6, 5, 28) is chosen(6, 16, 5, 10) is None
+    assert chosen(512, 512, 3, 4) is chosen(3, 64, 3, 32) is chosen(1, 6, 5, 28) is chosen(6, 16, 5, 10) is DIRECT
     assert chosen(64, 64, 3, 56, stride=(2, 2)) is chosen(64, 64, 3, 56, groups=2) is chosen(64, 64, 7, 56) is None
     program = compiled(models.resnet_small(20))
     assert {choice.node: choice.algorithm for choice in program.plan.choices}["stage2_1.sum.conv2"] == F4X4_3X3
