@@ -190,7 +190,7 @@ def test_the_choice_of_algorithms():
     )
     assert chosen(96, 256, 5, 27) == F2X2_5X5
     assert chosen(512, 512, 3, 4) is chosen(3, 64, 3, 32) is chosen(1, 6, 5, 28) is chosen(6, 16, 5, 10) is DIRECT
-    assert chosen(64, 64, 3, 56, stride=(2, 2)) is chosen(64, 64, 3, 56, groups=2) is chosen(64, 64, 7, 56) is None
+    assert chosen(64, 64, 3, 56, stride=(2, 2)) is chosen(64, 64, 3, 56, groups=2) is chosen(64, 64, 7, 56) is DIRECT
     program = compiled(models.resnet_small(20))
     assert {choice.node: choice.algorithm for choice in program.plan.choices}["stage2_1.sum.conv2"] == F4X4_3X3
 
