@@ -10,8 +10,10 @@ Everything the run leaves lies in one folder: the trained weights, the results, 
   rot180 train cifar-10-batches-bin --network resnet-20 --flip --shift 4 --epochs 60
   rot180 train --optimizer adamw --patience 3 --average exponential
   rot180 train --network 'INPUT -> [[CONV -> RELU]*2 -> POOL]*2 -> FC(100) -> RELU -> FC'
+  rot180 train --recipe recipes/lenet-5-1998.json --seed 2
   rot180 train --resume runs/quick
 
+A recipe file has settings by the names of run.json; what is given beside it goes first: docs/recipes.md
 Ways of training, with their equations: docs/training.md
 """
 
@@ -39,9 +41,10 @@ from rot180.optimizers import OPTIMIZERS, SGD
 from rot180.parameters import INITIALIZERS
 from rot180.training.averaging import AVERAGES
 from rot180.training.recipe import MODES, SHORT_MODES, Recipe
+from rot180.training.recipe_file import RecipeFile, read_recipe_file
 from rot180.training.run import Run, Settings, read_settings
 from rot180.training.schedules import SCHEDULES
-from rot180.training.stopping import EPOCHS, Stopping
+from rot180.training.stopping import EPOCHS
 
 RUNS = Path("runs")
 NETWORK_FOR = {(1, 28, 28): "lenet-5", (3, 32, 32): "resnet-20"}  # (C, H, W) of an image
@@ -61,6 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NETWORK",
         help=f"{', '.join(models.MODELS)}; or a pattern (default: what suits the images)",
     )
+    parser.add_argument("--recipe", type=Path, metavar="FILE", help="train as this file says, or a run's run.json")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: a new one under runs/)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
     parser.add_argument("--epochs", type=int, metavar="N", help=f"times through the images (default: {recipe.epochs})")
@@ -89,7 +93,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beta1", type=float, metavar="X", help="of Adam and AdamW (default: 0.9)")
     parser.add_argument("--beta2", type=float, metavar="X", help="of Adam and AdamW (default: 0.999)")
     parser.add_argument("--weight-decay", type=float, metavar="X", help=f"(default: {_by_optimizer('weight_decay')})")
-    parser.add_argument("--average", choices=AVERAGES, help="test and save the parameters' average (default: none)")
+    parser.add_argument(
+        "--average", choices=("none", *AVERAGES), help="test and save the parameters' average (default: none)"
+    )
     parser.add_argument("--stop-loss", type=float, metavar="X", help="end when an epoch's training loss is at most X")
     parser.add_argument("--stop-error", type=float, metavar="X", help="the same of its training error, a share")
     parser.add_argument("--stop-gradient", type=float, metavar="X", help="the same of the gradient's length")
@@ -117,7 +123,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _configure_augmentation(group: argparse._ArgumentGroup) -> None:
     default = Recipe().augmentation
     group.add_argument("--shift", type=int, metavar="N", help=f"by up to N pixels (default: {default.shift})")
-    group.add_argument("--flip", action="store_true", default=None, help="half of them mirrored, left for right")
+    group.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction, help="half of them mirrored, left for right (default: no)"
+    )
     group.add_argument("--rotate", type=float, metavar="X", help="by up to X degrees")
     group.add_argument("--scale", type=float, metavar="X", help="larger or smaller by up to this share, such as 0.1")
     group.add_argument("--shear", type=float, metavar="X", help="by up to X degrees")
@@ -158,10 +166,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _new(arguments: argparse.Namespace) -> Run:
     from rot180 import data
 
-    source = arguments.data or "mnist"
+    file = read_recipe_file(arguments.recipe) if arguments.recipe else RecipeFile()
+    graph = None if arguments.network else file.graph
+    arguments = argparse.Namespace(**vars(arguments) | _missing(arguments, file.settings))
+    source = arguments.data or data.EMBEDDED
     sets = data.load(source)
     network = arguments.network or _network_for(sets.train)
-    graph = models.build(network, len(sets.train.class_names), sets.train.shape)
+    graph = graph or models.build(network, len(sets.train.class_names), sets.train.shape)
     graph = _smoothed(graph, arguments.label_smoothing)
     if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
         raise SettingError(f"--images is {arguments.images}: choose from 1 to {len(sets.train)}")
@@ -173,7 +184,7 @@ def _new(arguments: argparse.Namespace) -> Run:
         data=source if source == data.EMBEDDED else str(Path(source).resolve()),
         network=network,
         graph=graph,
-        recipe=_recipe(arguments),
+        recipe=_recipe(arguments, file.recipe),
         initializer=arguments.initializer or "he",
         engine=arguments.engine or DEFAULT_ENGINE,
         images=arguments.images,
@@ -237,32 +248,40 @@ def _resumed(arguments: argparse.Namespace) -> Run:
     return Run(arguments.resume, settings, sets, resume=True, threads=arguments.threads)
 
 
-def _recipe(arguments: argparse.Namespace) -> Recipe:
-    """The default recipe with what was asked for."""
-    name, changes = arguments.optimizer or "SGD", _given(arguments, "epochs", "seed", "mode", "batch", "learning_rate")
-    changes |= _given(arguments, "validation", "sample_loss", "sample_updates")
-    changes["augmentation"] = replace(
-        Recipe().augmentation, **_given(arguments, *(each.name for each in fields(Augmentation)))
-    )
-    kind = OPTIMIZERS[name]
+def _missing(arguments: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the command line does not give."""
+    return {name: value for name, value in settings.items() if getattr(arguments, name) is None}
+
+
+def _recipe(arguments: argparse.Namespace, recipe: Recipe) -> Recipe:
+    """The recipe with what was asked for in it. A kind that is named is taken with its usual settings."""
+    changes = _given(arguments, "epochs", "seed", "mode", "batch", "validation", "sample_loss", "sample_updates")
+    optimizer: Any = OPTIMIZERS[arguments.optimizer]() if arguments.optimizer else recipe.optimizer
     settings = _given(arguments, "momentum", "nesterov", "beta1", "beta2", "weight_decay")
     for setting in settings:
-        if setting not in {each.name for each in fields(kind)}:
+        if setting not in {each.name for each in fields(optimizer)}:
+            name = type(optimizer).__name__
             raise SettingError(f"--{setting} is not a setting of {name}: leave it out, or choose another --optimizer")
-    changes = {"optimizer": kind(**settings), "learning_rate": kind.usual_rate, **changes}
+    changes["optimizer"] = replace(optimizer, **settings)
+    if arguments.optimizer:
+        changes["learning_rate"] = optimizer.usual_rate
+    changes |= _given(arguments, "learning_rate")
     if arguments.schedule:
         changes["schedule"] = SCHEDULES[arguments.schedule]()
     if arguments.average:
-        changes["averaging"] = AVERAGES[arguments.average]()
-    stopping = Stopping(
-        loss=arguments.stop_loss,
-        error=arguments.stop_error,
-        gradient_norm=arguments.stop_gradient,
-        patience=arguments.patience,
-        updates=arguments.max_updates,
-        seconds=arguments.max_seconds,
-    )
-    return Recipe(**changes, stopping=stopping)
+        changes["averaging"] = None if arguments.average == "none" else AVERAGES[arguments.average]()
+    varied = _given(arguments, *(each.name for each in fields(Augmentation)))
+    changes["augmentation"] = replace(recipe.augmentation, **varied)
+    ends = {
+        "loss": arguments.stop_loss,
+        "error": arguments.stop_error,
+        "gradient_norm": arguments.stop_gradient,
+        "patience": arguments.patience,
+        "updates": arguments.max_updates,
+        "seconds": arguments.max_seconds,
+    }
+    changes["stopping"] = replace(recipe.stopping, **{name: end for name, end in ends.items() if end is not None})
+    return replace(recipe, **changes)
 
 
 def _smoothed(graph: Graph, smoothing: float | None) -> Graph:
