@@ -199,8 +199,8 @@ def correlation(variant: Variant, rows: int, columns: int) -> Kernel[Correlation
         blocks = (row.y.channels + rows - 1) // rows
         u_size = tap_size(channels, rows)
         step = row.unit_tiles * LANES  # from a channel to the next
-        v_plane, m_plane = channels * step + LANES, blocks * rows * step + LANES
-        temporary, v, m = 0, LANES * points, LANES * points + points * v_plane
+        plane = max(channels, blocks * rows) * step + LANES
+        temporary, m, v = 0, LANES * points, LANES * points + plane  # M[tap] takes the place of V[tap-1]
         for unit in range(first, last):
             tile = min(unit // row.shares * row.unit_tiles, row.tiling.total - row.unit_tiles)
             share = unit % row.shares
@@ -209,7 +209,7 @@ def correlation(variant: Variant, rows: int, columns: int) -> Kernel[Correlation
                 group, down, right = place_of(row.tiling, tile + k)
                 x, i, j = of_group(row.x, group), down * size - row.tiling.top, right * size - row.tiling.left
                 for c in range(channels):
-                    transform_inputs(taps, A, x, c, i, j, S, temporary, v + c * step + k * LANES, v_plane)
+                    transform_inputs(taps, A, x, c, i, j, S, temporary, v + c * step + k * LANES, plane)
             following = min(tile + row.unit_tiles, row.tiling.total - row.unit_tiles)
             for tap in range(points):
                 begin, end = tap * channels // points, (tap + 1) * channels // points
@@ -219,12 +219,12 @@ def correlation(variant: Variant, rows: int, columns: int) -> Kernel[Correlation
                     for k in range(0, row.unit_tiles, columns):
                         total = tile_zeros(rows, columns)
                         u = row.packed + (block * points + tap) * u_size
-                        place = v + tap * v_plane + k * LANES
+                        place = v + tap * plane + k * LANES
                         for _c in range(channels):
                             total = outer(total, weights, u, 1, S, place, LANES)
                             u += rows
                             place += step
-                        tile_store(total, S, m + tap * m_plane + block * rows * step + k * LANES, step, LANES)
+                        tile_store(total, S, m + tap * plane + block * rows * step + k * LANES, step, LANES)
             floor = broadcast(row.floor)
             for k in range(row.unit_tiles):
                 group, down, right = place_of(row.tiling, tile + k)
@@ -232,7 +232,7 @@ def correlation(variant: Variant, rows: int, columns: int) -> Kernel[Correlation
                 for f in range(first_block * rows, min(last_block * rows, y.channels)):
                     bias = broadcast(P[row.b + f])
                     transform_back(
-                        size, taps, S, m + f * step + k * LANES, m_plane, temporary, A, y, f, i, j, bias, floor
+                        size, taps, S, m + f * step + k * LANES, plane, temporary, A, y, f, i, j, bias, floor
                     )
 
     return winograd
@@ -287,7 +287,7 @@ def emit_correlation(site: Site, variant: Variant, x: Maps, y: Maps, tiling: Til
     unit_tiles = max(columns, min(tiling.total, unit_tiles) // columns * columns)
     chunks = -(-tiling.total // unit_tiles)
     shares = min(blocks, max(1, site.plan.threads // chunks))
-    site.scratch(points * LANES * (3 + (x.channels + blocks * rows) * unit_tiles))
+    site.scratch(LANES * (points + (points + 1) * (max(x.channels, blocks * rows) * unit_tiles + 1)))
     row = Correlation(x, y, tiling, packed, in_arena, b, floor, unit_tiles, shares)
     site.emit_across(correlation(variant, rows, columns), row, chunks * shares)
 
