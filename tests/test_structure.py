@@ -35,6 +35,7 @@ MAY_IMPORT = {  # a room, and the rooms below it; what a room imports of itself 
         "summary",
         "explain",
     },
+    "plots": {"training", "network"},
     "distributed": {"training", "network", "engines", "graph", "layers", "parameters", "data"},
 }
 TOP = {"bench", "torch_twin", "cli", "studio", "__init__", "__main__"}  # may see everything

@@ -301,9 +301,20 @@ class Run:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The records of log.jsonl; a last line that a crash tore is left out."""
-    lines = (folder / "log.jsonl").read_text("utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    """The records of log.jsonl; a last line that a crash tore is left out.
+
+    RunError, naming the file, where it is missing or damaged.
+    """
+    path = folder / "log.jsonl"
+    try:
+        records = [json.loads(line) for line in path.read_text("utf-8", errors="replace").split("\n")[:-1]]
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError("a line is not a record")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(f"{folder} is not a run: it has no log.jsonl") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: damaged ({error})") from error
+    return records
 
 
 def load_run(folder: str | os.PathLike[str], threads: int | None = None) -> tuple[Settings, Network]:
