@@ -106,7 +106,7 @@ class Named:
     takes: tuple[str, ...] = ()
 
 
-# As documents 001 and 003 print them, signs included; Scharr X with the corner that 003 misprints (1 for -3).
+# As documents 001 and 003 print them, signs included; Scharr X with the corner that 003 misprints (-1 for -3).
 KERNELS: Final[dict[str, Named]] = {
     "mean": Named("blurs: every neighbour counts the same", mean, ("size",)),
     "gaussian": Named("blurs: near neighbours count more; sums to 1", gaussian, ("size", "sigma")),
