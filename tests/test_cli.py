@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rot180 import data
+from rot180 import data, models
 from rot180.cli import main, train
 from rot180.layers import Dense
 from rot180.version import VERSION
@@ -597,6 +597,17 @@ def test_check_of_a_network_for_people(capsys):
 def test_check_of_a_large_network_is_of_its_small_form(capsys):
     assert main(["check", "alexnet-column"]) == 0
     assert "alexnet-column for images of 3x67x67" in capsys.readouterr().out
+
+
+def test_check_of_all_is_of_every_layer_and_of_a_network_of_each_kind(capsys, monkeypatch):
+    kinds = models.one_of_each_kind()
+    assert {"lenet-5-1998", "alexnet", "googlenet", "highway-10", "resnet-8", "resnet-18", "resnet-50"} <= {*kinds}
+    assert not {"resnet-20", "resnet-34", "resnet-101"} & {*kinds}
+    monkeypatch.setattr(models, "one_of_each_kind", lambda: ["lenet-5-1998", "highway-10"])
+    assert main(["check", "all", "--json"]) == 0
+    names = [check["name"] for check in json.loads(capsys.readouterr().out)["checks"]]
+    assert names[-2:] == ["lenet-5-1998", "highway-10"]
+    assert any(name.startswith("LocalResponseNormalization") for name in names)
 
 
 def test_check_fails_where_a_gradient_is_wrong(capsys, monkeypatch):

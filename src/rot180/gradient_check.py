@@ -121,6 +121,11 @@ class Check:
         return self.directional < DIRECTIONAL_TOLERANCE and (self.adjoint or 0.0) < ADJOINT_TOLERANCE
 
 
+def worst(name: str, checks: list[Check]) -> Check:
+    """Of many places, under one name."""
+    return Check(name, _worst([check.directional for check in checks]))
+
+
 def check_all(seed: int = 0) -> list[Check]:
     """Every layer of EXAMPLES, in training and in inference."""
     return [check_layer(layer, shape, seed) for layer, shape in EXAMPLES]

@@ -28,6 +28,7 @@ __all__ = [
     "lenet5",
     "lenet5_1998",
     "lenet_sigmoid",
+    "one_of_each_kind",
     "pattern",
     "resnet",
     "resnet_small",
@@ -76,6 +77,14 @@ def build_small(network: str, classes: int = 10) -> Graph:
     if isinstance(builder, partial) and "depth" in small:  # in place of the one that stands first
         builder = builder.func
     return builder(**{"classes": classes, **small})
+
+
+def one_of_each_kind() -> list[str]:
+    """The names of networks of which no two have the same small form, as ResNet-20 and ResNet-32 do."""
+    forms: dict[str, str] = {}
+    for name in MODELS:
+        forms.setdefault(build_small(name).to_json(), name)
+    return list(forms.values())
 
 
 def is_pattern(network: str) -> bool:
