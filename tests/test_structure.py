@@ -38,7 +38,7 @@ MAY_IMPORT = {  # a room, and the rooms below it; what a room imports of itself 
     "plots": {"training", "network"},
     "distributed": {"training", "network", "engines", "graph", "layers", "parameters", "data"},
 }
-TOP = {"bench", "torch_twin", "cli", "studio", "__init__", "__main__"}  # may see everything
+TOP = {"bench", "torch_twin", "sklearn", "cli", "studio", "__init__", "__main__"}  # may see everything
 
 
 def room(path):
@@ -94,6 +94,11 @@ def test_numba_is_imported_in_two_files_only():
     assert users <= allowed
 
 
+def test_scikit_learn_is_imported_in_one_file_only():
+    users = {path for path in FILES if any(name.split(".")[0] == "sklearn" for name in imported(path))}
+    assert users == {SOURCE / "sklearn.py"}
+
+
 def test_asserts_carry_their_excuse():
     """An assert is never for users: where one stands, `# noqa: S101 - why` stands beside it."""
     for path in FILES:
@@ -125,6 +130,7 @@ def python(code):
 
 def test_import_brings_in_nothing_heavy():
     heavy = {"numba", "llvmlite", "torch", "PIL", "starlette", "uvicorn", "onnx", "matplotlib", "mpi4py", "rich"}
+    heavy |= {"sklearn", "scipy", "tensorboardX"}
     loaded = python("import sys, rot180; print(*sys.modules)").split()
     assert "rot180.network" in loaded
     assert not heavy & {name.split(".")[0] for name in loaded}
