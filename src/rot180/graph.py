@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
 
-from rot180 import layers
+from rot180 import layers, notebook
 from rot180.arrays import Shape, text
 from rot180.errors import GraphError, ModelFileError, Rot180Error, ShapeError
 from rot180.layers import Add, Concatenate, HighwayGate, Layer, Loss
@@ -93,6 +93,21 @@ class Graph:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
+
+    def _repr_html_(self) -> str:
+        """The nodes as a table, for notebooks."""
+        rows = [
+            (
+                node.name,
+                node.layer,
+                ", ".join(node.inputs),
+                text(self.shapes[node.name]),
+                f"{sum(map(prod, node.layer.parameter_shapes(self.input_shape_of(node)).values())):,}",
+            )
+            for node in self.nodes
+        ]
+        title = f"{len(self.nodes)} nodes, for images {text(self.input_shape)}, {self.classes} classes"
+        return notebook.paragraph(title) + notebook.table(("node", "layer", "of", "output", "parameters"), rows, left=3)
 
     # --- as text ---------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rot180 import engines, interchange
+from rot180 import engines, interchange, notebook
 from rot180.arrays import Array, Shape, text
 from rot180.chance import LARGEST_SEED, Training, Use, key, uniform
 from rot180.data.dataset import Dataset
@@ -19,6 +19,7 @@ from rot180.errors import DataError, ModelFileError, SettingError, ShapeError
 from rot180.files import digest, replace_file
 from rot180.graph import Graph
 from rot180.parameters import Initializer, Layout, initial_vector, initializer
+from rot180.summary import summarize
 
 EVALUATION_BATCH = 250  # images at a time, at most
 FORMAT = "rot180 network 1"
@@ -36,6 +37,14 @@ class Evaluation(NamedTuple):
     def error(self) -> float:
         """The share of images that are classified wrongly."""
         return self.errors / self.images
+
+    def _repr_html_(self) -> str:
+        """Error, loss, and the confusion as a coloured table, for notebooks."""
+        line = f"error {100 * self.error:.2f} % ({self.errors:,} of {self.images:,}), loss {self.loss:.4f}"
+        if len(self.confusion) > notebook.MOST_CLASSES:
+            return notebook.paragraph(line)
+        legend = notebook.paragraph("rows: what it is; columns: what the network says")
+        return notebook.paragraph(line) + legend + notebook.confusion_table(self.confusion)
 
 
 class Network:
@@ -85,6 +94,28 @@ class Network:
         if name not in arrays:
             raise SettingError(f"the network has no parameter {name!r}; it has {', '.join(arrays)}")
         return arrays[name]
+
+    def _repr_html_(self) -> str:
+        """What it is made of, for notebooks."""
+        summary = summarize(self.graph)
+        rows = [
+            (
+                row.name,
+                row.layer,
+                text(row.output),
+                f"{row.parameters:,}",
+                f"{row.multiply_adds:,}",
+                text(row.receptive_field) if any(row.receptive_field) else "",
+            )
+            for row in summary.rows
+        ]
+        line = (
+            f"{summary.parameters:,} parameters, {summary.multiply_adds:,} multiply-adds an image, "
+            f"images {text(self.graph.input_shape)}, engine {self.engine_name}"
+        )
+        columns = "node", "layer", "output", "parameters", "multiply-adds", "sees"
+        classes = notebook.paragraph(f"classes: {', '.join(self.class_names)}")
+        return notebook.paragraph(line) + classes + notebook.table(columns, rows, left=2)
 
     # --- running -----------------------------------------------------------------------------------------------
 

@@ -118,6 +118,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, metavar="N", help="learn from the first N images only")
     parser.add_argument("--engine", choices=ENGINES, help=f"what computes (default: {DEFAULT_ENGINE})")
     parser.add_argument("--threads", type=int, metavar="N", help="processors to use (default: all this process may)")
+    parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write event files for TensorBoard there")
 
 
 def _configure_augmentation(group: argparse._ArgumentGroup) -> None:
@@ -143,8 +144,13 @@ def run(arguments: argparse.Namespace) -> int:
     current = _resumed(arguments) if arguments.resume else _new(arguments)
     from rot180.cli.progress import shown
 
+    steps = iter(current)
+    if arguments.tensorboard:
+        from rot180.training.tensorboard import recorded
+
+        steps = recorded(steps, arguments.tensorboard)
     with _graceful_stop(current) as asked:
-        for _ in shown(current):
+        for _ in shown(steps):
             pass
     if not current.finished:
         print(f"rot180: stopped; go on with: rot180 train --resume {current.folder}", file=sys.stderr)
@@ -236,7 +242,7 @@ def _resumed(arguments: argparse.Namespace) -> Run:
     fixed = [
         "DATA" if name == "data" else f"--{name.replace('_', '-')}"
         for name, value in vars(arguments).items()
-        if value is not None and name not in ("resume", "json", "run", "threads")
+        if value is not None and name not in ("resume", "json", "run", "threads", "tensorboard")
     ]
     if fixed:
         raise SettingError(f"--resume takes every setting from the run; leave out {', '.join(fixed)}")

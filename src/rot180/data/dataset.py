@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rot180 import notebook
 from rot180.arrays import Array, Shape, text
 from rot180.chance import Use, permutation
 from rot180.errors import DataError, SettingError
+
+SHOWN_CLASSES = 12  # in a notebook
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,14 @@ class Dataset:
     def take(self, indices: Array | slice) -> "Dataset":
         """The images at these positions."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def _repr_html_(self) -> str:
+        """What it holds and its first images of each class, for notebooks."""
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        line = f"{self.name}: {len(self):,} images {text(self.shape)}, {len(self.class_names)} classes"
+        first = [int(np.argmax(self.labels == label)) for label in np.flatnonzero(counts)[:SHOWN_CLASSES]]
+        captions = [f"{self.class_names[self.labels[at]]}: {counts[self.labels[at]]:,}" for at in first]
+        return notebook.paragraph(line) + notebook.thumbnails(self.images[first], captions)
 
     def check_fits(self, shape: Shape, classes: int) -> None:
         """Raise DataError unless a network for images of this shape and so many classes can take the data."""

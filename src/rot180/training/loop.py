@@ -12,6 +12,7 @@ from math import sqrt
 
 import numpy as np
 
+from rot180 import notebook
 from rot180.arrays import Array
 from rot180.chance import Training, Use, permutation
 from rot180.data.dataset import Dataset, split
@@ -54,6 +55,23 @@ class Step:
     def progress(self) -> float:
         """The share of the whole training that is done."""
         return (self.epoch - 1 + self.images / self.epoch_images) / self.epochs
+
+    def _repr_html_(self) -> str:
+        """Its numbers in a row, for notebooks."""
+        numbers = {
+            "epoch": f"{self.epoch} of {self.epochs}",
+            "update": f"{self.step:,}",
+            "images": f"{self.images:,} of {self.epoch_images:,}",
+            "loss": f"{self.loss:.4f}",
+            "error": f"{100 * self.error:.2f} %",
+            "learning rate": f"{self.learning_rate:.3g}",
+        }
+        if self.validation:
+            numbers |= {"validation loss": f"{self.validation.loss:.4f}"}
+            numbers |= {"validation error": f"{100 * self.validation.error:.2f} %"}
+        if self.stopped_by:
+            numbers["stopped by"] = self.stopped_by.replace("_", " ")
+        return notebook.table(tuple(numbers), [tuple(numbers.values())], left=0)
 
 
 @dataclass
