@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
 
-from rot180 import layers, notebook
+from rot180 import layers
 from rot180.arrays import Shape, text
 from rot180.errors import GraphError, ModelFileError, Rot180Error, ShapeError
 from rot180.layers import Add, Concatenate, HighwayGate, Layer, Loss
@@ -96,6 +96,8 @@ class Graph:
 
     def _repr_html_(self) -> str:
         """The nodes as a table, for notebooks."""
+        from rot180 import notebook
+
         rows = [
             (
                 node.name,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rot180 import engines, interchange, notebook
+from rot180 import engines, interchange
 from rot180.arrays import Array, Shape, text
 from rot180.chance import LARGEST_SEED, Training, Use, key, uniform
 from rot180.data.dataset import Dataset
@@ -40,6 +40,8 @@ class Evaluation(NamedTuple):
 
     def _repr_html_(self) -> str:
         """Error, loss, and the confusion as a coloured table, for notebooks."""
+        from rot180 import notebook
+
         line = f"error {100 * self.error:.2f} % ({self.errors:,} of {self.images:,}), loss {self.loss:.4f}"
         if len(self.confusion) > notebook.MOST_CLASSES:
             return notebook.paragraph(line)
@@ -97,6 +99,8 @@ class Network:
 
     def _repr_html_(self) -> str:
         """What it is made of, for notebooks."""
+        from rot180 import notebook
+
         summary = summarize(self.graph)
         rows = [
             (

@@ -1,4 +1,7 @@
-"""How values show themselves in a notebook: small pieces of HTML that need nothing else, every text escaped."""
+"""How values show themselves in a notebook: small pieces of HTML that need nothing else, every text escaped.
+
+Imported where it is needed: `import rot180` is quick.
+"""
 
 import io
 from base64 import b64encode

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rot180 import notebook
 from rot180.arrays import Array, Shape, text
 from rot180.chance import Use, permutation
 from rot180.errors import DataError, SettingError
@@ -64,6 +63,8 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         """What it holds and its first images of each class, for notebooks."""
+        from rot180 import notebook
+
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         line = f"{self.name}: {len(self):,} images {text(self.shape)}, {len(self.class_names)} classes"
         first = [int(np.argmax(self.labels == label)) for label in np.flatnonzero(counts)[:SHOWN_CLASSES]]

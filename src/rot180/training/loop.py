@@ -12,7 +12,6 @@ from math import sqrt
 
 import numpy as np
 
-from rot180 import notebook
 from rot180.arrays import Array
 from rot180.chance import Training, Use, permutation
 from rot180.data.dataset import Dataset, split
@@ -58,6 +57,8 @@ class Step:
 
     def _repr_html_(self) -> str:
         """Its numbers in a row, for notebooks."""
+        from rot180 import notebook
+
         numbers = {
             "epoch": f"{self.epoch} of {self.epochs}",
             "update": f"{self.step:,}",
