@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -150,7 +149,10 @@ def test_confusion():
         plots.confusion(evaluation, ("a", "b"))
 
 
-def test_without_matplotlib_a_sentence_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(SettingError, match=r"^plots need the package matplotlib: pip install 'rot180\[plots\]'$"):
-        plots.learning_curves(RECORDS)
+@pytest.mark.parametrize(("name", "factor"), [("loss", 1), ("error", 100)])
+def test_one_learning_curve(name, factor):
+    axes = plots.learning_curve(RECORDS, name).axes
+    assert len(axes) == 1
+    training = axes[0].lines[0]
+    np.testing.assert_allclose(training.get_ydata(), [factor * each[name] for each in RECORDS])
+    assert [float(epoch) for epoch in training.get_xdata()] == [each["epoch"] for each in RECORDS]

@@ -38,6 +38,16 @@ class Evaluation(NamedTuple):
         """The share of images that are classified wrongly."""
         return self.errors / self.images
 
+    @property
+    def recall(self) -> Array:
+        """(K,): of the images of each class, the share that is recognised; NaN where there are none."""
+        return _shares(self.confusion.diagonal(), self.confusion.sum(axis=1))
+
+    @property
+    def precision(self) -> Array:
+        """(K,): of the images said to be of each class, the share that is; NaN where nothing is."""
+        return _shares(self.confusion.diagonal(), self.confusion.sum(axis=0))
+
     def _repr_html_(self) -> str:
         """Error, loss, and the confusion as a coloured table, for notebooks."""
         from rot180 import notebook
@@ -261,6 +271,10 @@ class Frozen:
     def probabilities(self, images: Array) -> Array:
         """(N, K): how sure the network is of each class."""
         return self.graph.loss.probabilities(self(images))
+
+
+def _shares(parts: Array, of: Array) -> Array:
+    return np.divide(parts, of, out=np.full(len(of), np.nan), where=of > 0)
 
 
 def _checked(images: Array, graph: Graph, dtype: np.dtype[np.floating]) -> Array:

@@ -2,7 +2,7 @@
 
 plots.learning_curves("runs/lenet-5-mnist-1").savefig("curves.svg")
 
-Needs matplotlib: pip install 'rot180[plots]'. Red is above 0, blue below, white 0, full colour the largest magnitude.
+Red is above 0, blue below, white 0, full colour the largest magnitude.
 """
 
 import os
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST_MAPS = 64  # of a node, and filters times channels likewise: what is more would be too small to see
 COUNTED_CLASSES = 20  # with more, a confusion matrix shows colours only
 SIGNED = "RdBu_r"
+CURVES = {"loss": 1, "error": 100}  # and what each is multiplied by: errors are in percent
 RGB = 3
 
 
@@ -77,18 +78,32 @@ def learning_curves(run: str | os.PathLike[str] | Sequence[Mapping[str, Any]]) -
     """
     records = read_log(Path(run)) if isinstance(run, str | os.PathLike) else run
     figure = _figure(9, 3.5)
-    for axes, name, factor in zip(figure.subplots(1, 2), ("loss", "error"), (1, 100), strict=True):
-        for key, label in ((name, "training"), (f"validation_{name}", "validation")):
-            points = [(each["epoch"], factor * each[key]) for each in records if each.get(key) is not None]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else "", label=label)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(name if factor == 1 else f"{name}, %")
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
+    for axes, name in zip(figure.subplots(1, 2), CURVES, strict=True):
+        _draw_curve(axes, records, name)
     return figure
+
+
+def learning_curve(records: Sequence[Mapping[str, Any]], name: str) -> "Figure":
+    """One of CURVES by epoch, of a log's records."""
+    figure = _figure(5, 3.4)
+    _draw_curve(figure.subplots(), records, name)
+    return figure
+
+
+def _draw_curve(axes: "Axes", records: Sequence[Mapping[str, Any]], name: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for key, label in ((name, "training"), (f"validation_{name}", "validation")):
+        points = [(each["epoch"], CURVES[name] * each[key]) for each in records if each.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else "", label=label)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(name if CURVES[name] == 1 else f"{name}, %")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend()
 
 
 def confusion(evaluation: Evaluation, class_names: Sequence[str] | None = None) -> "Figure":
@@ -152,8 +167,6 @@ def _tiles(pictures: list[Array], title: str, across: int | None = None) -> "Fig
 
 def _figure(width: float, height: float) -> "Figure":
     """An empty figure of its own, in inches: no window, nothing that has to be closed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SettingError("plots need the package matplotlib: pip install 'rot180[plots]'") from error
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")

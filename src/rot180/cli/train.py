@@ -1,7 +1,7 @@
 """train a network: on the embedded MNIST, on IDX files or on CIFAR-10
 
-Everything the run leaves lies in one folder: the trained weights, the results, the log, and a checkpoint from which
---resume goes on after an interruption, a crash or a power cut, to the same bits.
+Everything the run leaves lies in one folder: the trained weights, the results, a report as a web page, the log,
+and a checkpoint from which --resume goes on after an interruption, a crash or a power cut, to the same bits.
 
   rot180 train                                   LeNet-5 on MNIST, a few minutes
   rot180 train --epochs 2 --seed 7 --out runs/quick
@@ -34,9 +34,10 @@ from rot180.data.balance import LARGEST_PIXEL, NOISE, WAYS
 from rot180.data.dataset import Dataset
 from rot180.data.preparation import standardized
 from rot180.engines import DEFAULT_ENGINE, ENGINES
-from rot180.errors import DataError, SettingError
+from rot180.errors import DataError, Rot180Error, SettingError
 from rot180.graph import Graph
 from rot180.layers import ScalePixels, SoftmaxCrossEntropy
+from rot180.notices import notify
 from rot180.optimizers import OPTIMIZERS, SGD
 from rot180.parameters import INITIALIZERS
 from rot180.training.averaging import AVERAGES
@@ -158,6 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
             print_json({"stopped": True, "run": str(current.folder), "updates": current.trainer.position.step})
         return SIGNALLED + asked.signal
     results = {"run": str(current.folder), **current.finish()}
+    _report(current, arguments.threads)
     if arguments.json:
         print_json(results)
     else:
@@ -167,6 +169,16 @@ def run(arguments: argparse.Namespace) -> int:
             f"after {results['epochs']} epochs, {results['train_seconds']:.1f} s of training{reason}\n{current.folder}"
         )
     return 0
+
+
+def _report(current: Run, threads: int | None) -> None:
+    """Write the run's report; the run is done, whether that goes well or not."""
+    from rot180.explain import write_report
+
+    try:
+        write_report(current.folder, current.loaded, threads)
+    except Rot180Error as error:
+        notify(f"there is no report: {error}; rot180 report {current.folder} writes it")
 
 
 def _new(arguments: argparse.Namespace) -> Run:

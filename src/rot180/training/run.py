@@ -22,7 +22,7 @@ import numpy as np
 
 from rot180.chance import Training
 from rot180.data.balance import NOISE, BalanceReport, balance
-from rot180.data.dataset import Dataset, Sets, split
+from rot180.data.dataset import Sets, split
 from rot180.data.preparation import Preparation, fit, load_preparation
 from rot180.engines import Trains
 from rot180.errors import DivergenceError, RunError
@@ -53,6 +53,10 @@ class Settings:
     prepare: str | None = None  # data.preparation, fitted to the training images
     balance: str | None = None  # data.balance, of the training images
     noise: float = NOISE  # of balancing's copies
+
+    def used(self, sets: Sets) -> Sets:
+        """Those of the images that the run is to use."""
+        return Sets(sets.train.take(slice(self.images)), sets.test) if self.images else sets
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -108,8 +112,9 @@ class Run:
         Raises RunError where the folder holds a run already, cannot be made, or the data is not the run's.
         """
         self.folder = folder
-        train = sets.train.take(slice(settings.images)) if settings.images else sets.train
-        digest = _digest(train, sets.test)
+        self.loaded = sets  # as they came
+        train = settings.used(sets).train
+        digest = data_digest(settings.used(sets))
         if resume and settings.data_digest != digest:
             raise RunError(f"{folder}: {settings.data} is no longer the data that the run began with; start a new run")
         self.settings = Settings(**{**vars(settings), "data_digest": digest})
@@ -343,10 +348,13 @@ def describe(evaluation: Evaluation) -> dict[str, Any]:
         "error": evaluation.error,
         "loss": evaluation.loss,
         "confusion": evaluation.confusion.tolist(),
+        "recall": [None if np.isnan(share) else share for share in evaluation.recall.tolist()],
+        "precision": [None if np.isnan(share) else share for share in evaluation.precision.tolist()],
     }
 
 
-def _digest(*sets: Dataset) -> str:
+def data_digest(sets: Sets) -> str:
+    """What tells these images and labels from others."""
     digest = hashlib.sha256()
     for each in sets:
         digest.update(f"{each.images.shape} {each.images.dtype}".encode())
