@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-long lint bench clean
+.PHONY: train test test-long fuzz lint bench clean
 
 train: .venv/installed  ## train LeNet-5 on the embedded MNIST
 	$(BIN)/rot180 train
@@ -12,6 +12,9 @@ test: lint  ## everything that continuous integration checks
 
 test-long: .venv/installed-test  ## what takes minutes: networks in their full size, the whole ONNX suite
 	$(BIN)/python -m pytest -m long
+
+fuzz: .venv/installed-test  ## damaged files, 20,000 of each kind
+	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=fuzz
 
 lint: .venv/installed-test
 	$(BIN)/ruff check src tests benchmarks

@@ -61,6 +61,18 @@ def test_links_within_the_project_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_every_promise_has_tests_that_carry_its_number():
+    page = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    promises = re.split(r"^## (\d)\. ", page, flags=re.MULTILINE)[1:]
+    assert promises[::2] == list("12345678")
+    for number, text in zip(promises[::2], promises[1::2], strict=True):
+        files = set(re.findall(r"`(tests/[\w/]+\.py)`", text))
+        assert files, f"promise {number} names no test"
+        for file in files:
+            found = re.findall(r"promises? ([\d, and]+)", (ROOT / file).read_text(encoding="utf-8"), re.IGNORECASE)
+            assert any(number in each for each in found), f"{file} does not carry promise {number}"
+
+
 def test_the_python_of_the_filters_page(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "filters.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(code, {})

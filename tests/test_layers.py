@@ -1,4 +1,4 @@
-"""Every layer: the seeds' numbers, PyTorch, and the contract that all layers keep. (B1, B3-B8)"""
+"""Every layer: the seeds' numbers, PyTorch, and the contract that all layers keep, promise 5. (B1, B3-B8)"""
 
 from math import prod
 

@@ -1,4 +1,4 @@
-"""Networks as ONNX models: what onnxruntime makes of them."""
+"""Networks as ONNX models: what onnxruntime makes of them (promise 6)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every kernel against its layer's definition, in memory full of garbage; and the same bits whatever runs them.
+"""Every kernel against its layer's definition, in memory full of garbage; the same bits on any thread (promises 4, 5).
 
 Run as a program, this file saves the gradients of two networks: `python test_kernels.py out.npy`.
 """

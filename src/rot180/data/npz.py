@@ -113,4 +113,7 @@ def _dataset(
         images = images[:, None]
     elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
         images = images.transpose(0, 3, 1, 2)
-    return Dataset(np.ascontiguousarray(images), labels.reshape(-1), names, f"{path.stem}/{part}")
+    try:
+        return Dataset(np.ascontiguousarray(images), labels.reshape(-1), names, f"{path.stem}/{part}")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
