@@ -63,7 +63,7 @@ def test_every_layer(layer, shape, tmp_path):
         shape = tuple(shape[0] for _ in shape)
     network = network_of(around(layer, shape))
     content = exported(network, tmp_path)
-    images = RNG.uniform(0, 255, (5, *network.graph.input_shape)).astype(np.float32)
+    images = RNG.uniform(0, 1, (5, *network.graph.input_shape)).astype(np.float32)
     scores, probabilities = onnx_check.run(content, images)
     assert onnx_check.relative_difference(scores, network(images)) < TOLERANCE
     np.testing.assert_allclose(probabilities, network.probabilities(images), rtol=1e-4, atol=1e-6)

@@ -21,6 +21,7 @@ MAY_IMPORT = {  # a room, and the rooms below it; what a room imports of itself 
     "interchange": {"graph", "layers", "parameters"},
     "engines": {"graph", "layers", "parameters", "optimizers", "data"},
     "network": {"engines", "graph", "layers", "parameters", "data", "interchange", "summary"},
+    "onnx": {"network", "interchange", "engines", "graph", "layers", "parameters"},
     "gradient_check": {"network", "engines", "graph", "layers", "parameters"},
     "training": {
         "network",

@@ -135,7 +135,7 @@ class Graph:
         try:
             stored = json.loads(source)
             nodes = [
-                Node(str(each["name"]), _layer(each["layer"], each["settings"]), tuple(map(str, each["inputs"])))
+                Node(str(each["name"]), layer_of(each["layer"], each["settings"]), tuple(map(str, each["inputs"])))
                 for each in stored["nodes"]
             ]
             return cls(nodes, tuple(int(size) for size in stored["input_shape"]), stored["output"])
@@ -145,7 +145,8 @@ class Graph:
             raise ModelFileError(f"the network description is damaged ({error!r})") from error
 
 
-def _layer(name: str, settings: Mapping[str, Any]) -> Layer:
+def layer_of(name: str, settings: Mapping[str, Any]) -> Layer:
+    """The layer of that name with these settings; ModelFileError where there is none such."""
     known = getattr(layers, name) if name in layers.__all__ else None
     if not (isinstance(known, type) and issubclass(known, Layer)):
         raise ModelFileError(f"rot180 has no layer called {name!r}")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +15,15 @@ from rot180.chance import LARGEST_SEED, Training, Use, key, uniform
 from rot180.data.dataset import Dataset
 from rot180.data.preparation import Preparation
 from rot180.engines import DEFAULT_ENGINE, Explains, Gradients, Values
-from rot180.errors import DataError, ModelFileError, SettingError, ShapeError
+from rot180.errors import DataError, ModelFileError, Rot180Error, SettingError, ShapeError
 from rot180.files import digest, replace_file
 from rot180.graph import Graph
+from rot180.layers import Fan
 from rot180.parameters import Initializer, Layout, initial_vector, initializer
 from rot180.summary import summarize
+
+if TYPE_CHECKING:
+    from rot180.interchange.onnx_reader import Translation
 
 EVALUATION_BATCH = 250  # images at a time, at most
 FORMAT = "rot180 network 1"
@@ -284,18 +288,25 @@ def _checked(images: Array, graph: Graph, dtype: np.dtype[np.floating]) -> Array
         images = images[None]
     if images.shape[1:] != graph.input_shape:
         raise ShapeError(f"images are {text(images.shape)}, but the network takes (images, {text(graph.input_shape)})")
-    return np.ascontiguousarray(images, dtype)
+    return np.require(images, dtype, ["C", "W"])  # read-only ones are copied: compiled code takes no others
 
 
 def load(path: str | os.PathLike[str], engine: str | None = None, threads: int | None = None) -> Network:
-    """The network that `Network.save` wrote.
+    """The network that `Network.save` wrote, or that an ONNX model (.onnx) describes.
 
-    Nothing in the file is run, and nothing is allocated that it does not hold.
-    Raises ModelFileError, naming the file, where it is missing, damaged, or another program's.
+    Of an ONNX model it takes what leads from its one input, images of a size that it declares, to its first output;
+    a softmax at the end becomes the loss's. It can be trained on: batch normalization and dropout are layers again.
+    Without `engine` the fastest runs it that has all of its layers.
+
+    Nothing in the file is run, and nothing is allocated that it does not hold or that is not checked before.
+    Raises ModelFileError, naming the file, where it is missing, damaged, or another program's, and for an operator that
+    rot180 has no layer for.
     """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    if path.suffix.lower() == ".onnx":
+        return _load_onnx(path, engine, threads)
     if engine is not None:
         engines.engine(engine, threads)  # an unknown one is not the file's fault
     try:
@@ -331,3 +342,40 @@ def load(path: str | os.PathLike[str], engine: str | None = None, threads: int |
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path}: not a network that rot180 saved ({error})") from error
     return network
+
+
+def _load_onnx(path: Path, engine: str | None, threads: int | None) -> Network:
+    interchange.require_onnx()
+    from rot180.interchange import onnx_file, onnx_reader
+
+    if engine is not None:
+        engines.engine(engine, threads)
+    try:
+        return from_translation(onnx_reader.translate(onnx_file.read_file(path)), engine, threads)
+    except Rot180Error as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ModelFileError(f"{path}: not an ONNX model that rot180 can read ({error})") from error
+
+
+def from_translation(read: "Translation", engine: str | None = None, threads: int | None = None) -> Network:
+    """The network of an ONNX model, by the fastest engine that has all of its layers where none is named."""
+    network = Network(
+        read.graph,
+        engine=engine or engines.fastest_for(read.graph),
+        start=_zeros,
+        threads=threads,
+        class_names=read.class_names,
+    )
+    for layout, vector in (
+        (network.layout, network.parameters),
+        (network.statistics_layout, network.statistics),
+    ):
+        for place in layout.places:
+            vector[place.slice] = np.ravel(read.arrays[place.node][place.name])
+    return network
+
+
+def _zeros(shape: Shape, fan: Fan, chance: Array) -> Array:  # noqa: ARG001 - what an initializer takes
+    """An initializer that draws nothing: the file's numbers take its place."""
+    return np.zeros(shape, np.float32)

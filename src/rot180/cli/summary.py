@@ -4,6 +4,7 @@ Shapes, parameters, connections (biases counted, as LeCun et al. 1998 do), multi
 
   rot180 summary lenet-5
   rot180 summary runs/lenet-5-mnist-1
+  rot180 summary model.onnx
   rot180 summary 'INPUT(3, 32, 32) -> [[CONV -> RELU]*2 -> POOL]*3 -> FC(100) -> RELU -> FC'
   rot180 summary lenet-5 --sharing        what windows and shared weights save
 """
@@ -16,13 +17,14 @@ from pathlib import Path
 from rot180 import models
 from rot180.arrays import text
 from rot180.cli.output import print_json, print_table
+from rot180.cli.trained import FILES
 from rot180.graph import Graph
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "network", metavar="NETWORK", help=f"{', '.join(models.MODELS)}; a pattern as above; or a run's folder"
+        "network", metavar="NETWORK", help=f"{', '.join(models.MODELS)}; a pattern as above; a run's folder; or a file"
     )
     parser.add_argument("--classes", type=int, metavar="N", help="(default: the paper's)")
     parser.add_argument(
@@ -34,7 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def graph_of(network: str, build: Callable[[str], Graph] = models.build) -> Graph:
-    """The graph of a network by name or pattern, or of the run in a folder."""
+    """The graph of a network by name or pattern, of the run in a folder, or of a file."""
+    if Path(network).suffix in FILES:
+        from rot180.network import load
+
+        return load(Path(network), engine="reference").graph
     if not models.is_pattern(network) and network not in models.MODELS and Path(network).is_dir():
         from rot180.training.run import read_settings
 

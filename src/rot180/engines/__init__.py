@@ -6,6 +6,8 @@ from functools import partial
 from rot180.engines.engine import Average, Batches, Engine, Explains, Gradients, Program, Results, Trains, Values
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
+from rot180.graph import Graph
+from rot180.notices import notify
 
 __all__ = [
     "DEFAULT_ENGINE",
@@ -20,6 +22,7 @@ __all__ = [
     "Trains",
     "Values",
     "engine",
+    "fastest_for",
 ]
 
 
@@ -52,3 +55,14 @@ def engine(name: str, threads: int | None = None) -> Engine:
     if threads is not None and threads < 1:
         raise SettingError(f"threads is {threads}: choose at least 1")
     return ENGINES[name](threads)
+
+
+def fastest_for(graph: Graph) -> str:
+    """The name of the fastest engine that has all of the graph's layers; a notice where that is the definition."""
+    from rot180.engines.lanes.program import without_kernels
+
+    node = without_kernels(graph)
+    if node is None:
+        return DEFAULT_ENGINE
+    notify(f"the lanes engine has no kernels for {node.layer} (node {node.name!r}): the definition runs, more slowly")
+    return "reference"

@@ -21,35 +21,49 @@ from rot180.convolve import Pads
 from rot180.errors import SettingError
 from rot180.graph import IMAGE, Graph, Node
 from rot180.layers import (
+    ELU,
     Add,
+    Affine,
+    Arithmetic,
     AveragePooling,
     BatchNormalization,
+    ChannelShuffle,
+    Clip,
     Concatenate,
     Convolution,
     Dense,
     Dropout,
     GlobalAveragePooling,
+    HardSigmoid,
+    HardSwish,
     HighwayGate,
     Identity,
     Layer,
     LeakyReLU,
     LocallyConnected,
     LocalResponseNormalization,
+    LogSoftmax,
     MaxPooling,
+    Pad,
+    ParametricReLU,
     RadialBasisLoss,
     RadialBasisOutput,
     ReLU,
+    Reshape,
     ScaledTanh,
     ScalePixels,
     Sigmoid,
     Softmax,
     SoftmaxCrossEntropy,
+    Softplus,
     SquaredError,
     TableConvolution,
     Tanh,
     TrainableSubsampling,
+    Transpose,
 )
 from rot180.layers.activations import AMPLITUDE, STEEPNESS
+from rot180.layers.pooling import Pooling
 from rot180.version import VERSION
 
 OPSET = 17  # ONNX 1.12 of 2022: old enough for every program in use, new enough for all that is needed
@@ -286,9 +300,13 @@ def _batch_normalization(place: Place) -> None:
 # --- pooling -----------------------------------------------------------------------------------------------------
 
 
-def _of_pooling(layer: Any, shape: Shape) -> dict[str, Any]:
-    window = layer.window(shape)
-    return {"kernel_shape": window.size, "strides": window.stride, "pads": _pads(layer.pads(shape))}
+def _of_pooling(layer: Pooling, shape: Shape) -> dict[str, Any]:
+    return {
+        "kernel_shape": pair(layer.size, "size"),
+        "strides": layer.window(shape).stride,
+        "pads": _pads(layer.pads(shape)),
+        "dilations": pair(layer.dilation, "dilation"),
+    }
 
 
 @writes(MaxPooling)
@@ -299,15 +317,29 @@ def _max_pooling(place: Place) -> None:
 
 @writes(AveragePooling)
 def _average_pooling(place: Place) -> None:
+    """Windows that see nothing of the padding, or everything; else the sum, over the number that counts.
+
+    Operators of this version have no dilation: windows with gaps are a convolution of each map for itself.
+    """
     layer: AveragePooling = place.layer
-    place.emit("AveragePool", place.x(), count_include_pad=1, **_of_pooling(layer, place.shape))
+    settings = _of_pooling(layer, place.shape)
+    counts = layer.counts(place.shape)
+    if settings.pop("dilations") != (1, 1):
+        channels = place.shape[0]
+        kernel = np.full((channels, 1, *pair(layer.size, "size")), 1 / layer.area, np.float32)
+        inputs = place.x(), place.constant("share", kernel)
+        mean = place.emit("Conv", *inputs, **_of_pooling(layer, place.shape), group=channels)
+    else:
+        mean = place.emit("AveragePool", place.x(), **settings, count_include_pad=1)
+    if layer.counted is not None:
+        place.emit("Mul", mean, place.constant("seen over counted", (layer.area / counts).astype(np.float32)))
 
 
 @writes(TrainableSubsampling)
 def _trainable_subsampling(place: Place) -> None:
     """A convolution of each map for itself, whose kernel is the same everywhere."""
     layer: TrainableSubsampling = place.layer
-    channels, size = place.shape[0], layer.window(place.shape).size
+    channels, size = place.shape[0], pair(layer.size, "size")
     w = place.writing.arrays[place.node.name]["w"]
     kernel = np.broadcast_to(w[:, None, None, None], (channels, 1, *size))
     inputs = place.x(), place.parameter("w", kernel), place.parameter("b")
@@ -356,9 +388,75 @@ def _scaled_tanh(place: Place) -> None:
     place.emit("Mul", bent, place.constant("amplitude", AMPLITUDE))
 
 
-@writes(Softmax)
-def _softmax(place: Place) -> None:
-    place.emit("Softmax", place.x(), axis=1)
+@writes(ELU)
+def _elu(place: Place) -> None:
+    layer: ELU = place.layer
+    place.emit("Selu", place.x(), alpha=float(layer.alpha), gamma=float(layer.scale))
+
+
+@writes(Softplus, HardSwish, Softmax, LogSoftmax)
+def _by_name(place: Place) -> None:
+    axis = {"axis": 1} if isinstance(place.layer, Softmax | LogSoftmax) else {}
+    place.emit(type(place.layer).__name__, place.x(), **axis)
+
+
+@writes(Clip)
+def _clip(place: Place) -> None:
+    layer: Clip = place.layer
+    limits = (("low", layer.low), ("high", layer.high))
+    place.emit("Clip", place.x(), *("" if at is None else place.constant(name, float(at)) for name, at in limits))
+
+
+@writes(HardSigmoid)
+def _hard_sigmoid(place: Place) -> None:
+    place.emit("HardSigmoid", place.x(), alpha=float(place.layer.gain), beta=float(place.layer.offset))
+
+
+@writes(ParametricReLU)
+def _parametric_relu(place: Place) -> None:
+    place.emit("PRelu", place.x(), place.parameter("a"))
+
+
+@writes(Affine)
+def _affine(place: Place) -> None:
+    layer: Affine = place.layer
+    y = place.emit("Mul", place.x(), place.parameter("w")) if layer.scale else place.x()
+    if layer.shift:
+        place.emit("Add", y, place.parameter("b"))
+
+
+@writes(Pad)
+def _pad(place: Place) -> None:
+    layer: Pad = place.layer
+    top, left, bottom, right = _pads(layer.pads(place.shape))
+    pads = place.constant("pads", [0, 0, top, left, 0, 0, bottom, right])
+    if layer.mode != "wrap":
+        place.emit("Pad", place.x(), pads, place.constant("value", float(layer.value)), mode=layer.mode)
+        return
+    _, height, width = place.shape  # operators of this version have no such mode
+    rows = place.constant("rows", np.arange(-top, height + bottom) % height)
+    columns = place.constant("columns", np.arange(-left, width + right) % width)
+    place.emit("Gather", place.emit("Gather", place.x(), rows, axis=2), columns, axis=3)
+
+
+@writes(Reshape)
+def _reshape(place: Place) -> None:
+    place.emit("Reshape", place.x(), place.constant("shape", [0, *place.layer.shape]))
+
+
+@writes(Transpose)
+def _transpose(place: Place) -> None:
+    place.emit("Transpose", place.x(), perm=[0, *(axis + 1 for axis in place.layer.axes)])
+
+
+@writes(ChannelShuffle)
+def _channel_shuffle(place: Place) -> None:
+    """Maps as a table of groups, whose rows become its columns."""
+    channels, *size = place.shape
+    groups = place.layer.groups
+    table = place.emit("Reshape", place.x(), place.constant("groups", [0, groups, channels // groups, *size]))
+    turned = place.emit("Transpose", table, perm=[0, 2, 1, 3, 4])
+    place.emit("Reshape", turned, place.constant("shape", [0, channels, *size]))
 
 
 @writes(LocalResponseNormalization)
@@ -382,6 +480,12 @@ def _add(place: Place) -> None:
     place.emit("Sum", *(place.x(index) for index in range(len(place.node.inputs))))
 
 
+@writes(Arithmetic)
+def _arithmetic(place: Place) -> None:
+    operators = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div"}
+    place.emit(operators[place.layer.operation], place.x(0), place.x(1))
+
+
 @writes(Concatenate)
 def _concatenate(place: Place) -> None:
     place.emit("Concat", *(place.x(index) for index in range(len(place.node.inputs))), axis=1)
@@ -389,10 +493,9 @@ def _concatenate(place: Place) -> None:
 
 @writes(HighwayGate)
 def _highway_gate(place: Place) -> None:
-    """H ⊙ T + x ⊙ (1 - T)."""
+    """H ⊙ T + x ⊙ (1 - T), as x + T ⊙ (H - x)."""
     h, t, x = (place.x(index) for index in range(3))
-    carried = place.emit("Mul", x, place.emit("Sub", place.constant("one", 1.0), t))
-    place.emit("Add", place.emit("Mul", h, t), carried)
+    place.emit("Add", x, place.emit("Mul", t, place.emit("Sub", h, x)))
 
 
 # --- from scores to probabilities, as the loss reads them --------------------------------------------------------

@@ -127,3 +127,98 @@ class ScaledTanh(Activation):
 
     def slope(self, x: Array, y: Array) -> Array:
         return STEEPNESS * (AMPLITUDE - y * y / AMPLITUDE)
+
+
+@final
+@dataclass(frozen=True)
+class ELU(Activation):
+    """f(x) = λx where x > 0, else λα(e^x - 1); f'(x) = λ or f + λα. Clevert, Unterthiner and Hochreiter 2016.
+
+    With SELU_SCALE and SELU_ALPHA the values of a deep network keep mean 0 and variance 1 by themselves: the SELU of
+    Klambauer et al. 2017.
+    """
+
+    alpha: float = 1.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        number(self.alpha, "alpha")
+        number(self.scale, "scale")
+
+    def function(self, x: Array) -> Array:
+        alpha, scale = x.dtype.type(self.alpha), x.dtype.type(self.scale)
+        return scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return np.where(x > 0, self.scale, y + self.scale * self.alpha)
+
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+@final
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """f(x) = log(1 + e^x), a ReLU without its corner; f'(x) = 1 - e^-f, the sigmoid. Dugas et al. 2001."""
+
+    def function(self, x: Array) -> Array:
+        return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))  # never overflows
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return -np.expm1(-y)
+
+
+@final
+@dataclass(frozen=True)
+class Clip(Activation):
+    """f(x) = min(max(x, low), high), f'(x) = 1 between them, else 0; None: no limit on that side.
+
+    Clip(0, 6) is the ReLU6 of networks for small devices. Krizhevsky 2010.
+    """
+
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            if getattr(self, name) is not None:
+                number(getattr(self, name), name)
+
+    def function(self, x: Array) -> Array:
+        y = x if self.low is None else np.maximum(x, x.dtype.type(self.low))
+        return y if self.high is None else np.minimum(y, x.dtype.type(self.high))  # where low > high, high
+
+    def slope(self, x: Array, y: Array) -> Array:
+        above = x > (-np.inf if self.low is None else self.low)
+        return above & (x < (np.inf if self.high is None else self.high))
+
+
+@final
+@dataclass(frozen=True)
+class HardSigmoid(Activation):
+    """f(x) = min(max(gain·x + offset, 0), 1), f'(x) = gain between them, else 0. Courbariaux et al. 2015."""
+
+    gain: float = 0.2
+    offset: float = 0.5
+
+    def __post_init__(self) -> None:
+        number(self.gain, "gain")
+        number(self.offset, "offset")
+
+    def function(self, x: Array) -> Array:
+        return np.clip(x.dtype.type(self.gain) * x + x.dtype.type(self.offset), 0, 1)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return np.where((y > 0) & (y < 1), x.dtype.type(self.gain), x.dtype.type(0))
+
+
+@final
+@dataclass(frozen=True)
+class HardSwish(Activation):
+    """f(x) = x · min(max(x/6 + 1/2, 0), 1); f'(x) = 0 below -3, 1 above 3, x/3 + 1/2 between. Howard et al. 2019."""
+
+    def function(self, x: Array) -> Array:
+        return x * np.clip(x / 6 + x.dtype.type(0.5), 0, 1)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return np.where(np.abs(x) < 3, x / 3 + x.dtype.type(0.5), x >= 3)

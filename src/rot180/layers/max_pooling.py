@@ -10,7 +10,7 @@ from rot180.chance import Training
 from rot180.convolve import pad
 from rot180.errors import ShapeError
 from rot180.layers.layer import Parameters
-from rot180.layers.pooling import Pooling, taps, unpad
+from rot180.layers.pooling import Pooling, unpad
 
 
 class Saved(NamedTuple):
@@ -21,7 +21,7 @@ class Saved(NamedTuple):
 @final
 @dataclass(frozen=True)
 class MaxPooling(Pooling):
-    """y[n,c,i,j] = max_uv x[n, c, i·S+u-P, j·S+v-P]                                              (B3, CNN-1)
+    """y[n,c,i,j] = max_uv x[n, c, i·S+u·D-P, j·S+v·D-P]                                          (B3, CNN-1)
 
     x (N,C,H,W) -> y (N,C,OH,OW); no parameters; padding never wins; the same in training and inference.
     Backward: dy goes to the input that won its window, and adds up where windows overlap.
@@ -36,7 +36,7 @@ class MaxPooling(Pooling):
         return output
 
     def forward(self, x: Array, parameters: Parameters, training: Training | None = None) -> tuple[Array, Saved]:
-        places = taps(pad(x, self.pads(x.shape[1:]), -np.inf), self.window(x.shape[1:]))
+        places = self.taps(pad(x, self.pads(x.shape[1:]), -np.inf))
         y = next(places).copy()
         winner = np.zeros(y.shape, np.intp)
         for place, here in enumerate(places, start=1):
@@ -46,8 +46,8 @@ class MaxPooling(Pooling):
         return y, Saved(winner, x.shape)
 
     def input_gradient(self, dy: Array, saved: Saved, gradients: Parameters) -> Array:
-        pads, window = self.pads(saved.shape[1:]), self.window(saved.shape[1:])
+        pads = self.pads(saved.shape[1:])
         dx = pad(np.zeros(saved.shape, dy.dtype), pads)
-        for place, here in enumerate(taps(dx, window)):
+        for place, here in enumerate(self.taps(dx)):
             here += dy * (saved.winner == place)
         return unpad(dx, pads)

@@ -40,3 +40,24 @@ class Softmax(Layer):
     def input_gradient(self, dy: Array, saved: Saved, gradients: Parameters) -> Array:
         y = saved.y
         return y * (dy - (dy * y).sum(axis=1, keepdims=True))
+
+
+@final
+@dataclass(frozen=True)
+class LogSoftmax(Layer):
+    """y[n,k] = x[n,k] - log Σ_j e^x[n,j]                                                                   (B5)
+
+    The logarithm of Softmax, without its underflow: shapes as there. Backward: dx = dy - e^y Σ_k dy_k.
+    As the end of a classifier use SoftmaxCrossEntropy, which has it inside.
+    """
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def forward(self, x: Array, parameters: Parameters, training: Training | None = None) -> tuple[Array, Saved]:
+        shifted = x - x.max(axis=1, keepdims=True)
+        y = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return y, Saved(y)
+
+    def input_gradient(self, dy: Array, saved: Saved, gradients: Parameters) -> Array:
+        return dy - np.exp(saved.y) * dy.sum(axis=1, keepdims=True)

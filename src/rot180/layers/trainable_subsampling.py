@@ -10,7 +10,7 @@ from rot180.arrays import Array, Shape
 from rot180.chance import Training
 from rot180.convolve import pad
 from rot180.layers.layer import Cost, Fan, Parameters
-from rot180.layers.pooling import Pooling, taps, unpad
+from rot180.layers.pooling import Pooling, unpad
 
 
 class Saved(NamedTuple):
@@ -37,25 +37,24 @@ class TrainableSubsampling(Pooling):
         return {"w": shape[:1], "b": shape[:1]}
 
     def fan(self, w: Shape) -> Fan:
-        inputs = prod(self.window(w).size)
-        return Fan(inputs, inputs)
+        return Fan(self.area, self.area)
 
     def cost(self, shape: Shape) -> Cost:
         outputs = prod(self.output_shape(shape))
-        return Cost(connections=outputs * (prod(self.window(shape).size) + 1), multiply_adds=outputs)
+        return Cost(connections=outputs * (self.area + 1), multiply_adds=outputs)
 
     def forward(self, x: Array, parameters: Parameters, training: Training | None = None) -> tuple[Array, Saved]:
         shape, w = x.shape[1:], parameters["w"]
-        total = np.asarray(sum(taps(pad(x, self.pads(shape)), self.window(shape))))
+        total = np.asarray(sum(self.taps(pad(x, self.pads(shape)))))
         return w[:, None, None] * total + parameters["b"][:, None, None], Saved(total, w, x.shape)
 
     def parameter_gradients(self, dy: Array, saved: Saved) -> dict[str, Array]:
         return {"w": (dy * saved.total).sum(axis=(0, 2, 3)), "b": dy.sum(axis=(0, 2, 3))}
 
     def input_gradient(self, dy: Array, saved: Saved, gradients: Parameters) -> Array:
-        pads, window = self.pads(saved.shape[1:]), self.window(saved.shape[1:])
+        pads = self.pads(saved.shape[1:])
         share = saved.w[:, None, None] * dy
         dx = pad(np.zeros(saved.shape, dy.dtype), pads)
-        for here in taps(dx, window):
+        for here in self.taps(dx):
             here += share
         return unpad(dx, pads)

@@ -6,7 +6,7 @@ what halo, until nothing new is asked for. Then each value gets its place, two t
 one, and the last time the rows come out with the places in them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,6 +37,8 @@ class Lowering(Protocol):
     def backward(self, site: "Site") -> None:
         """Emit the rows that add parameter gradients, and those that compute dx from dy where it is wanted."""
 
+    # takes(layer) -> bool, where there are settings without kernels
+
 
 LOWERINGS: dict[type[Layer], Lowering] = {}
 
@@ -49,6 +51,12 @@ def lowers(*layers: type[Layer]) -> Callable[[type[Lowering]], type[Lowering]]:
         return lowering
 
     return register
+
+
+def lowering_of(layer: Layer, lowerings: Mapping[type[Layer], Any]) -> Any:
+    """What lowers the layer; None where nothing does, or what does has no kernels for its settings."""
+    lowering = lowerings.get(type(layer))
+    return lowering if getattr(lowering, "takes", lambda _: True)(layer) else None
 
 
 @dataclass
@@ -258,7 +266,7 @@ class Plan:
         self._lowering(node).forward(Site(self, node))
 
     def _lowering(self, node: Node) -> Lowering:
-        lowering = LOWERINGS.get(type(node.layer))
+        lowering: Lowering | None = lowering_of(node.layer, LOWERINGS)
         if lowering is None:
             raise self._no_kernels(node)
         return lowering

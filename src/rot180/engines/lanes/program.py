@@ -17,15 +17,16 @@ from rot180.engines.lanes.explain import KernelUse, MemoryUse, kernel_uses, memo
 from rot180.engines.lanes.jit import BARRIER_COUNTERS
 from rot180.engines.lanes.optimizers import UPDATES, AverageRow, pieces, records
 from rot180.engines.lanes.optimizers import average as average_kernel
-from rot180.engines.lanes.plan import Plan, Step, needs_all_groups, rows
+from rot180.engines.lanes.plan import LOWERINGS, Plan, Step, lowering_of, needs_all_groups, rows
 from rot180.engines.lanes.reading import Images, Variation, unvaried, variation
 from rot180.engines.lanes.runner import FAILED, MADE, TAKEN, Memory, Rows, Tables, Updates, run
+from rot180.engines.lanes.single.plan import SINGLE_LOWERINGS
 from rot180.engines.lanes.single.program import SingleProgram, sharing
 from rot180.engines.lanes.twin import LANES
 from rot180.engines.lanes.warm import compile_beside
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
-from rot180.graph import IMAGE, LABEL, Graph
+from rot180.graph import IMAGE, LABEL, Graph, Node
 from rot180.optimizers import Optimizer
 from rot180.parameters import Layout
 
@@ -78,7 +79,8 @@ class LanesProgram:
         self._counters = np.zeros(BARRIER_COUNTERS, np.int64)
         self._pieces = pieces((), parameters.size)
         self._needs_all_groups = needs_all_groups(graph)
-        self.few = FEW * sharing(graph, threads)
+        single = all(lowering_of(node.layer, SINGLE_LOWERINGS) for node in graph if node is not graph.nodes[-1])
+        self.few = FEW * sharing(graph, threads) if single else 0
         """Up to so many images go one by one, each with its channels in the lanes, rather than 16 side by side."""
 
     def scores(self, images: Array, parameters: Array, statistics: Array) -> Array:
@@ -330,14 +332,15 @@ class FrozenProgram:
             program.graph, program.parameters, program.statistics, program.threads, program.precise
         )
         self._vectors = parameters.copy(), statistics.copy()
-        self._few = self._program.single
-        self._few.scores(np.empty((0, *program.graph.input_shape)), *self._vectors)
+        self._few = self._program.single if program.few else None
+        if self._few:
+            self._few.scores(np.empty((0, *program.graph.input_shape)), *self._vectors)
         self._many: Prepared | None = None
         self._lock = threading.Lock()
 
     def __call__(self, images: Array) -> Array:
         """(N, K): the output node's values."""
-        if len(images) <= self._program.few:
+        if self._few and len(images) <= self._program.few:
             return self._few.scores(images)
         with self._lock:
             if self._many is None:  # the first call packs the weights
@@ -361,6 +364,11 @@ class LanesEngine:
     def compile(self, graph: Graph, parameters: Layout, statistics: Layout) -> LanesProgram:
         """The graph's program for vectors laid out so."""
         return LanesProgram(graph, parameters, statistics, self.threads, self.precise)
+
+
+def without_kernels(graph: Graph) -> Node | None:
+    """The first node whose layer has none."""
+    return next((node for node in graph if lowering_of(node.layer, LOWERINGS) is None), None)
 
 
 def _rows(steps: list[Step]) -> tuple[Rows, list[Array]]:

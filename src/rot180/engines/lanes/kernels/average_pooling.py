@@ -1,9 +1,8 @@
 """Average pooling of any window, and of the whole map."""
 
-from math import prod
 from typing import NamedTuple
 
-from rot180.arrays import Array
+from rot180.arrays import Array, Shape
 from rot180.engines.lanes.jit import helper, kernel
 from rot180.engines.lanes.kernels.max_pooling import Window, window_of
 from rot180.engines.lanes.layout import Maps, at, of_group
@@ -52,35 +51,84 @@ def spread_map(A: Array, dx: Maps, dy: Maps, c: int, window: Window, share: floa
             there += LANES
 
 
+class Counted(NamedTuple):
+    """The rows and columns that count: from `top` to before `bottom`, from `left` to before `right`."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    everything: int  # 1: all that a window sees counts, and the rest need not be looked at
+
+
+@helper
+def share(window: Window, counted: Counted, i: int, j: int) -> float:
+    """1 over the number of inputs in window i, j that count."""
+    if counted.everything:
+        return 1 / (window.height * window.width)
+    top, left = i * window.down - window.top, j * window.right - window.left
+    rows = min(top + window.height, counted.bottom) - max(top, counted.top)
+    columns = min(left + window.width, counted.right) - max(left, counted.left)
+    return 1 / (rows * columns)
+
+
 class Row(NamedTuple):
     x: Maps  # or dx
     y: Maps  # or dy
     window: Window
-    share: float  # 1/(KH·KW)
+    counted: Counted
 
 
 @kernel(Row)
 def average_pooling_forward(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """y[c,i,j] = 1/(KH·KW) Σ_uv x[c, i·S+u-P, j·S+v-P]; a unit: a map of one group."""
+    """y[c,i,j] = share[i,j] Σ_uv x[c, i·S+u-P, j·S+v-P]; a unit: a map of one group."""
     for unit in range(first, last):
         group, c = unit // row.y.channels, unit % row.y.channels
         x, y = of_group(row.x, group), of_group(row.y, group)
         for i in range(y.height):
             for j in range(y.width):
-                store(A, at(y, c, i, j), window_sum(A, x, c, row.window, i, j) * row.share)
+                total = window_sum(A, x, c, row.window, i, j)
+                store(A, at(y, c, i, j), total * share(row.window, row.counted, i, j))
+
+
+@kernel(Row)
+def shared_out(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
+    """x[c,i,j] = share[i,j] y[c,i,j]: what each input of a window receives. A unit: a map of one group."""
+    for unit in range(first, last):
+        group, c = unit // row.y.channels, unit % row.y.channels
+        x, y = of_group(row.x, group), of_group(row.y, group)
+        for i in range(y.height):
+            for j in range(y.width):
+                store(A, at(x, c, i, j), load(A, at(y, c, i, j)) * share(row.window, row.counted, i, j))
 
 
 @kernel(Row)
 def average_pooling_backward(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """dx[c,s,t] = 1/(KH·KW) Σ dy[c,i,j] of the windows that s, t lies in; a unit: a map of one group."""
+    """dx[c,s,t] = Σ share dy[c,i,j] of the windows that s, t lies in; a unit: a map of one group.
+
+    Where not all windows have the same share, dy has been shared out already.
+    """
+    same = share(row.window, row.counted, 0, 0) if row.counted.everything else 1.0
     for unit in range(first, last):
         group, c = unit // row.y.channels, unit % row.y.channels
-        spread_map(A, of_group(row.x, group), of_group(row.y, group), c, row.window, row.share)
+        spread_map(A, of_group(row.x, group), of_group(row.y, group), c, row.window, same)
+
+
+def counted_of(layer: AveragePooling | GlobalAveragePooling, shape: Shape) -> Counted:
+    """What counts in the layer's windows, on maps of this shape."""
+    if isinstance(layer, GlobalAveragePooling) or layer.counted is None:
+        return Counted(0, 0, 0, 0, everything=1)
+    (top, bottom), (left, right) = layer.counted_pads(shape)
+    return Counted(-top, shape[1] + bottom, -left, shape[2] + right, everything=0)
 
 
 @lowers(AveragePooling)
 class AveragePoolingLowering:
-    """Windows that overlap, leave gaps, or hang over the rim."""
+    """Windows that overlap, lie apart, or hang over the rim."""
+
+    def takes(self, layer: AveragePooling | GlobalAveragePooling) -> bool:
+        """Windows without gaps."""
+        return isinstance(layer, GlobalAveragePooling) or layer.dilation == 1
 
     def forward(self, site: Site) -> None:
         site.emit(average_pooling_forward, self.row(site, site.x(), site.y()), site.y().channels)
@@ -90,13 +138,18 @@ class AveragePoolingLowering:
             site.write_dx(lambda dx: self.gradient(site, dx))
 
     def gradient(self, site: Site, dx: Maps) -> None:
-        """The row that writes dx."""
-        site.emit(average_pooling_backward, self.row(site, dx, site.dy()), dx.channels)
+        """The rows that write dx."""
+        dy = site.dy()
+        row = self.row(site, dx, dy)
+        if not row.counted.everything:
+            parts = site.keep("shares of dy", dy.channels, dy.height, dy.width)
+            site.emit(shared_out, row._replace(x=parts), dy.channels)
+            row = row._replace(y=parts)
+        site.emit(average_pooling_backward, row, dx.channels)
 
     def row(self, site: Site, x: Maps, y: Maps) -> Row:
         """Both kernels' row."""
-        window = self.window(site)
-        return Row(x, y, window, 1 / prod(window[:2]))
+        return Row(x, y, self.window(site), counted_of(site.layer, site.plan.graph.input_shape_of(site.node)))
 
     def window(self, site: Site) -> Window:
         """The layer's."""

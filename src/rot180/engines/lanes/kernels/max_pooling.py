@@ -82,7 +82,11 @@ def max_pooling_backward(P: Array, G: Array, A: Array, S: Array, row: Backward, 
 
 @lowers(MaxPooling)
 class MaxPoolingLowering:
-    """Windows that overlap, leave gaps, or hang over the rim."""
+    """Windows that overlap, lie apart, or hang over the rim."""
+
+    def takes(self, layer: MaxPooling) -> bool:
+        """Windows without gaps."""
+        return layer.dilation == 1
 
     def forward(self, site: Site) -> None:
         x, y = site.x(), site.y()

@@ -68,7 +68,11 @@ def subsampling_parameter_gradients(
 
 @lowers(TrainableSubsampling)
 class TrainableSubsamplingLowering:
-    """Windows that overlap, leave gaps, or hang over the rim."""
+    """Windows that overlap, lie apart, or hang over the rim."""
+
+    def takes(self, layer: TrainableSubsampling) -> bool:
+        """Windows without gaps."""
+        return layer.dilation == 1
 
     def forward(self, site: Site) -> None:
         row = Row(site.x(), site.y(), window_of(site), site.parameter("w"), site.parameter("b"))

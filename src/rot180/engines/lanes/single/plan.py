@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rot180.engines.lanes.plan import Buffer, Plan, Position, Step
+from rot180.engines.lanes.plan import Buffer, Plan, Position, Step, lowering_of
 from rot180.engines.lanes.single.image import Row, read_image
 from rot180.engines.lanes.single.layout import Picture, vectors
 from rot180.engines.lanes.single.table import case_of, pixels_fill_lanes
@@ -129,7 +129,7 @@ class SinglePlan(Plan):
         self.body.append(Step(read_image, row, row.image.height, IMAGE))
 
     def _forward(self, node: Node) -> None:
-        lowering = SINGLE_LOWERINGS.get(type(node.layer))
+        lowering = lowering_of(node.layer, SINGLE_LOWERINGS)
         if lowering is None:
             raise self._no_kernels(node)
         lowering.forward(SingleSite(self, node))

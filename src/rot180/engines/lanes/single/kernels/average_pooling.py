@@ -1,12 +1,13 @@
 """Average pooling of any window, and of the whole map."""
 
-from math import prod
 from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import helper, kernel
+from rot180.engines.lanes.kernels.average_pooling import Counted, counted_of, share
+from rot180.engines.lanes.kernels.max_pooling import Window
 from rot180.engines.lanes.simd import LANES, Lanes, load, store, zeros
-from rot180.engines.lanes.single.kernels.max_pooling import Window, window_of
+from rot180.engines.lanes.single.kernels.max_pooling import window_of
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
 from rot180.layers import AveragePooling, GlobalAveragePooling
@@ -31,25 +32,31 @@ class Row(NamedTuple):
     x: Picture
     y: Picture
     window: Window
-    share: float  # 1/(KH·KW)
+    counted: Counted
 
 
 @kernel(Row)
 def average_pooling_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """y[i,j,c] = 1/(KH·KW) Σ_uv x[i·S+u-P, j·S+v-P, c]; a unit: a row of pixels."""
+    """y[i,j,c] = share[i,j] Σ_uv x[i·S+u-P, j·S+v-P, c]; a unit: a row of pixels."""
     for i in range(first, last):
         for j in range(row.y.width):
             for c in range(0, row.y.channels, LANES):
-                store(A, at(row.y, i, j) + c, window_sum(A, row.x, c, row.window, i, j) * row.share)
+                total = window_sum(A, row.x, c, row.window, i, j)
+                store(A, at(row.y, i, j) + c, total * share(row.window, row.counted, i, j))
 
 
 @lowers(AveragePooling)
 class AveragePoolingLowering:
-    """Windows that overlap, leave gaps, or hang over the rim."""
+    """Windows that overlap, lie apart, or hang over the rim."""
+
+    def takes(self, layer: AveragePooling | GlobalAveragePooling) -> bool:
+        """Windows without gaps."""
+        return isinstance(layer, GlobalAveragePooling) or layer.dilation == 1
 
     def forward(self, site: SingleSite) -> None:
         window, y = self.window(site), site.target()
-        row = Row(site.source(), y, window, 1 / prod(window[:2]))
+        counted = counted_of(site.layer, site.plan.graph.input_shape_of(site.node))
+        row = Row(site.source(), y, window, counted)
         site.emit(average_pooling_of_one, row, y.height)
 
     def window(self, site: SingleSite) -> Window:

@@ -4,19 +4,11 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import kernel
+from rot180.engines.lanes.kernels.max_pooling import Window
 from rot180.engines.lanes.simd import LANES, broadcast, load, maximum, store
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
 from rot180.layers import MaxPooling
-
-
-class Window(NamedTuple):
-    height: int
-    width: int
-    down: int  # stride
-    right: int
-    top: int  # padding
-    left: int
 
 
 class Row(NamedTuple):
@@ -47,7 +39,11 @@ def max_pooling_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: 
 
 @lowers(MaxPooling)
 class MaxPoolingLowering:
-    """Windows that overlap, leave gaps, or hang over the rim."""
+    """Windows that overlap, lie apart, or hang over the rim."""
+
+    def takes(self, layer: MaxPooling) -> bool:
+        """Windows without gaps."""
+        return layer.dilation == 1
 
     def forward(self, site: SingleSite) -> None:
         y = site.target()

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import kernel
+from rot180.engines.lanes.kernels.max_pooling import Window
 from rot180.engines.lanes.simd import LANES, fma, load, store
 from rot180.engines.lanes.single.kernels.average_pooling import window_sum
-from rot180.engines.lanes.single.kernels.max_pooling import Window, window_of
+from rot180.engines.lanes.single.kernels.max_pooling import window_of
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
 from rot180.layers import TrainableSubsampling
@@ -32,7 +33,11 @@ def subsampling_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: 
 
 @lowers(TrainableSubsampling)
 class TrainableSubsamplingLowering:
-    """Windows that overlap, leave gaps, or hang over the rim."""
+    """Windows that overlap, lie apart, or hang over the rim."""
+
+    def takes(self, layer: TrainableSubsampling) -> bool:
+        """Windows without gaps."""
+        return layer.dilation == 1
 
     def forward(self, site: SingleSite) -> None:
         row = Row(site.source(), site.target(), window_of(site), site.parameter("w"), site.parameter("b"))
