@@ -534,3 +534,11 @@ def test_a_loss_on_targets_has_probabilities_too():
     network = reference(sequence((1, 1, 2), F1=Dense(2), loss=SquaredError(-1)), dtype=np.float64)
     network["F1.w"][...] = np.eye(2)
     np.testing.assert_allclose(network.probabilities(np.array([[[[1.0, 0.0]]]])), [[2 / 3, 1 / 3]])
+
+
+def test_images_that_may_not_be_written_to():
+    """As arrays from files are; the compiled runner takes no such ones."""
+    images = IMAGES.astype(np.float32)
+    expected = Network(models.lenet5(), seed=1)(images)
+    images.setflags(write=False)
+    np.testing.assert_array_equal(Network(models.lenet5(), seed=1)(images), expected)

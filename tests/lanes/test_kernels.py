@@ -17,6 +17,7 @@ from rot180 import models
 from rot180.chance import Training
 from rot180.engines.lanes import jit
 from rot180.engines.lanes.check import first_difference
+from rot180.engines.lanes.plan import LOWERINGS, lowering_of
 from rot180.engines.lanes.program import LanesEngine, Mode
 from rot180.engines.reference import ReferenceEngine
 from rot180.gradient_check import EXAMPLES
@@ -150,7 +151,21 @@ def around(layer, shape):
 # --- one layer -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("layer", "shape"), EXAMPLES, ids=[f"{layer}-{shape}" for layer, shape in EXAMPLES])
+WITHOUT_KERNELS = {"ELU", "Softplus", "Clip", "HardSigmoid", "HardSwish", "ParametricReLU", "Affine", "Arithmetic"}
+WITHOUT_KERNELS |= {"Transpose", "Pad", "LogSoftmax"}  # layers of loaded networks, which then run on the definition
+WITH_KERNELS = [(layer, shape) for layer, shape in EXAMPLES if lowering_of(layer, LOWERINGS)]
+
+
+def test_which_layers_have_no_kernels():
+    """A fast path does not vanish silently."""
+    lacking = {type(layer).__name__ for layer, _ in EXAMPLES if type(layer) not in LOWERINGS}
+    assert lacking == WITHOUT_KERNELS
+    gaps = [layer for layer, _ in EXAMPLES if type(layer) in LOWERINGS and not lowering_of(layer, LOWERINGS)]
+    assert gaps
+    assert all(layer.dilation != 1 for layer in gaps)
+
+
+@pytest.mark.parametrize(("layer", "shape"), WITH_KERNELS, ids=[f"{layer}-{shape}" for layer, shape in WITH_KERNELS])
 def test_layers_agree_with_their_definition(layer, shape):
     check(around(layer, shape))
 
