@@ -158,7 +158,7 @@ LONG = "x" * 5000
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["train", "nowhere"], r"nowhere does not exist: give the word mnist, or a folder with train-images-idx3-ubyt"),
+        (["train", "nowhere"], r"nowhere does not exist: give the word mnist, or a folder with a sub-folder of pict"),
         (["train", LONG], r"x{5000}: File name too long"),
         (["train", "--out", f"{LONG}/y", "--images", "9"], r"cannot make the run folder x{5000}/y: File name too lon"),
         (["train", "--epochs", "0"], r"epochs is 0: choose a whole number of at least 1"),

@@ -398,7 +398,8 @@ def test_cifar_class_names_that_will_not_do(tmp_path, content, text):
 # --- the word a person types -------------------------------------------------------------------------------------
 
 WHAT = (
-    ": give the word mnist, or a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+    ": give the word mnist, or a folder with a sub-folder of pictures for each class, or with "
+    "train-images-idx3-ubyte, train-labels-idx1-ubyte, "
     "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (plain or .gz), or with CIFAR-10's data_batch_1.bin to "
     "data_batch_5.bin and test_batch.bin, or an .npz file with x_train and y_train"
 )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from rot180 import data
 from rot180.data import pictures
-from rot180.data.pictures import as_digit, grey, read_picture, resized
+from rot180.data.pictures import as_digit, fitted, grey, read_picture
 from rot180.errors import DataError
 
 MANY = 100
@@ -181,22 +181,22 @@ def test_a_blank_picture_is_refused(value):
 # --- for other networks ------------------------------------------------------------------------------------------
 
 
-def test_resized_to_grey_and_to_colour():
+def test_fitted_to_grey_and_to_colour():
     picture = Image.new("RGB", (10, 6), (255, 0, 0))
-    red = resized(picture, (3, 4, 5))
+    red = fitted(picture, (3, 4, 5))
     assert red.shape == (3, 4, 5)
     assert red.dtype == np.uint8
     np.testing.assert_array_equal(red[0], 255)
     np.testing.assert_array_equal(red[1:], 0)
-    np.testing.assert_array_equal(resized(picture, (1, 4, 5)), np.full((1, 4, 5), 76))  # 0.299 · 255
+    np.testing.assert_array_equal(fitted(picture, (1, 4, 5)), np.full((1, 4, 5), 76))  # 0.299 · 255
     with pytest.raises(DataError, match=r"^a picture has 1 or 3 channels, but the network takes 2$"):
-        resized(picture, (2, 4, 5))
+        fitted(picture, (2, 4, 5))
 
 
 def test_rows_stay_rows():
     picture = np.zeros((2, 3), np.uint8)
     picture[0, 2] = 200
-    np.testing.assert_array_equal(resized(Image.fromarray(picture), (1, 2, 3))[0], picture)
+    np.testing.assert_array_equal(fitted(Image.fromarray(picture), (1, 2, 3))[0], picture)
 
 
 def test_grey_shows_white_behind_dark_and_black_behind_light():

@@ -96,7 +96,9 @@ def test_the_results(tmp_path):
         "test_errors",
         "test_error",
         "test_loss",
+        "class_names",
         "confusion",
+        "data_report",
     ]
     assert results["parameters"] == (16 * 6 + 6) + 2 * 6 + (6 * 3 + 3)
     assert (results["network"], results["data"], results["seed"], results["epochs"]) == ("small", "blobs", 5, 3)

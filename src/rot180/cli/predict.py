@@ -1,13 +1,20 @@
 """say what pictures show
 
-Pictures of any size; for a network trained on MNIST a digit may be dark on light or light on dark, anywhere in the
-picture: it is cut out, scaled and centred as MNIST's digits were.
+Pictures of any size are made what the network was trained on: the middle of each, cut to the network's shape and scaled
+(docs/photos.md). For a network trained on MNIST a digit may be dark on light or light on dark, anywhere in the picture:
+it is cut out, scaled and centred as MNIST's digits were.
 
   rot180 predict runs/lenet-5-mnist-1 digit.png photo.jpg
+  rot180 predict runs/resnet-8-photos-1 HOLIDAY/ --csv holiday.csv     every picture in the folder and below it
+  rot180 predict runs/resnet-8-photos-1 'HOLIDAY/*.jpg' --top 5 --json
 """
 
 import argparse
+import csv
+import glob
+import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +25,80 @@ from rot180.cli.trained import HELP, load_trained
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("folder", type=Path, metavar="RUN", help=HELP)
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, GIF, BMP, TIFF or WebP")
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, GIF, BMP, TIFF or WebP; a folder; a pattern"
+    )
     parser.add_argument("--top", type=int, default=3, metavar="K", help="the K likeliest classes (default: 3)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table with the probability of every class")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict each; a picture that cannot be read is named and does not stop the others."""
-    from rot180.data.pictures import as_digit, read_picture, resized
+    from rot180.data.folder import shown
+    from rot180.data.parallel import in_order
+    from rot180.data.pictures import as_digit, fitted, read_picture
     from rot180.data.source import EMBEDDED
     from rot180.errors import DataError, SettingError
+    from rot180.files import replace_file
 
     if arguments.top < 1:
         raise SettingError(f"--top is {arguments.top}: choose at least 1")
     network, trained_on, prepared = load_trained(arguments.folder)
+    shape, names = prepared.shape if prepared else network.graph.input_shape, network.class_names
+
+    def image_of(path: Path) -> Any:
+        picture = read_picture(path, None if trained_on == EMBEDDED else max(shape))
+        return as_digit(picture) if trained_on == EMBEDDED else fitted(picture, shape)
+
     results: list[dict[str, Any]] = []
-    for path in arguments.images:
+    table = [["image", "class", "probability", *names, "error"]]
+    for path, image in in_order(image_of, _pictures(arguments.images)):
         try:
-            picture = read_picture(path)
-            digits = trained_on == EMBEDDED
-            image = as_digit(picture) if digits else resized(picture, network.graph.input_shape)
-            if prepared:
-                image = prepared.apply(image[None])[0]
+            pixels = image()
         except DataError as error:
             sentence = str(error) if str(path) in str(error) else f"{path}: {error}"
-            print(f"rot180: {sentence}", file=sys.stderr)
+            print(f"rot180: {shown(sentence)}", file=sys.stderr)
             results.append({"image": str(path), "error": sentence})
+            table.append([str(path), "", "", *("" for _ in names), sentence])
             continue
-        probabilities = network.probabilities(image)[0]
+        probabilities = network.probabilities(prepared.apply(pixels[None])[0] if prepared else pixels)[0]
         best = probabilities.argsort()[::-1][: arguments.top]
-        top = [{"class": network.class_names[k], "probability": float(probabilities[k])} for k in best]
+        top = [{"class": names[k], "probability": float(probabilities[k])} for k in best]
         results.append({"image": str(path), **top[0], "top": top})
+        table.append([str(path), names[best[0]], *(f"{p:.6g}" for p in (probabilities[best[0]], *probabilities)), ""])
+    if arguments.csv:
+        written = io.StringIO()
+        csv.writer(written).writerows(table)
+        replace_file(arguments.csv, written.getvalue().encode("utf-8", "backslashreplace"))
     readable = [result for result in results if "error" not in result]
     if arguments.json:
         print_json(results)
     elif readable:
         rows = [
-            [each["image"], each["class"], percent(each["probability"]), _others(each["top"][1:])] for each in readable
+            [shown(each["image"]), each["class"], percent(each["probability"]), _others(each["top"][1:])]
+            for each in readable
         ]
         print_table("", ["image", "class", "sure", "or"], rows)
     return 0 if len(readable) == len(results) else 1
+
+
+def _pictures(given: list[Path]) -> Iterator[Path]:
+    """Files as they are; of a folder, and of a pattern that no shell has expanded, the pictures they stand for."""
+    from rot180.data.folder import pictures_below
+    from rot180.errors import DataError
+
+    for path in given:
+        if path.is_dir():
+            found = pictures_below(path)
+        elif not path.exists() and glob.has_magic(str(path)):
+            names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+            found = [Path(name) for name in names if Path(name).is_file()]
+        else:
+            yield path
+            continue
+        if not found:
+            raise DataError(f"{path}: there is no picture")
+        yield from found
 
 
 def _others(top: list[dict[str, Any]]) -> str:

@@ -2,12 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rot180.cli.output import percent
 from rot180.training.loop import Step
 
 REFRESH_SECONDS = 0.2
+LINE_SECONDS = 10.0  # between lines of what is counted
 
 
 def shown(steps: Iterable[Step]) -> Iterator[Step]:
@@ -69,3 +71,29 @@ def _bar(steps: Iterable[Step]) -> Iterator[Step]:
 def _left(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s left" if minutes else f"{rest} s left"
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to tell (done, of so many): a bar on a terminal, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield _counted_lines(what)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True, highlight=False), transient=True) as progress:
+        task = progress.add_task(what, total=None, visible=False)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+
+
+def _counted_lines(what: str) -> Callable[[int, int], None]:
+    said = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > LINE_SECONDS:
+            said = time.monotonic()
+            print(f"{what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+    return tell

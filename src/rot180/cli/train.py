@@ -1,10 +1,12 @@
-"""train a network: on the embedded MNIST, on IDX files or on CIFAR-10
+"""train a network: on the embedded MNIST, on a folder of pictures, on IDX files or on CIFAR-10
 
 Everything the run leaves lies in one folder: the trained weights, the results, a report as a web page, the log,
 and a checkpoint from which --resume goes on after an interruption, a crash or a power cut, to the same bits.
 
   rot180 train                                   LeNet-5 on MNIST, a few minutes
   rot180 train --epochs 2 --seed 7 --out runs/quick
+  rot180 train PHOTOS                            PHOTOS holds a sub-folder of pictures for each class, or train/ and
+                                                 val/ or test/ with these: docs/photos.md
   rot180 train FOLDER                            FOLDER holds train-images-idx3-ubyte[.gz] and the three others,
                                                  or data_batch_1.bin to data_batch_5.bin and test_batch.bin
   rot180 train cifar-10-batches-bin --network resnet-20 --flip --shift 4 --epochs 60
@@ -29,9 +31,11 @@ from typing import Any, Self
 from rot180 import models
 from rot180.arrays import text
 from rot180.cli.output import percent, print_json
+from rot180.cli.pictures import described_pictures
 from rot180.data.augmentation import Augmentation
 from rot180.data.balance import LARGEST_PIXEL, NOISE, WAYS
-from rot180.data.dataset import Dataset
+from rot180.data.dataset import Dataset, Sets
+from rot180.data.folder import PictureOptions
 from rot180.data.preparation import standardized
 from rot180.engines import DEFAULT_ENGINE, ENGINES
 from rot180.errors import DataError, Rot180Error, SettingError
@@ -46,6 +50,7 @@ from rot180.training.recipe_file import RecipeFile, read_recipe_file
 from rot180.training.run import Run, Settings, read_settings
 from rot180.training.schedules import SCHEDULES
 from rot180.training.stopping import EPOCHS
+from rot180.training.suggestion import suggest
 
 RUNS = Path("runs")
 NETWORK_FOR = {(1, 28, 28): "lenet-5", (3, 32, 32): "resnet-20"}  # (C, H, W) of an image
@@ -57,7 +62,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recipe = Recipe()
     sgd = SGD()
     parser.add_argument(
-        "data", nargs="?", metavar="DATA", help="mnist (the default, embedded) or a folder of IDX or CIFAR-10 files"
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help="mnist (the default, embedded), a folder of pictures or of IDX files",
     )
     parser.add_argument(
         "--network",
@@ -111,6 +119,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="HOW",
         help="standardize (zero mean, unit variance), denoise (3x3 median), pca:K (K principal components), zca",
     )
+    parser.add_argument("--size", type=int, metavar="N", help="pictures are made NxN (default: by their number)")
     parser.add_argument("--balance", choices=WAYS, help="as many training images of each class")
     parser.add_argument("--noise", type=float, metavar="X", help=f"of the copies that balance (default: {NOISE:g})")
     parser.add_argument("--label-smoothing", type=float, metavar="X", help="share of the target for all classes (0)")
@@ -188,8 +197,15 @@ def _new(arguments: argparse.Namespace) -> Run:
     graph = None if arguments.network else file.graph
     arguments = argparse.Namespace(**vars(arguments) | _missing(arguments, file.settings))
     source = arguments.data or data.EMBEDDED
-    sets = data.load(source)
-    network = arguments.network or _network_for(sets.train)
+    channels, height = graph.input_shape[:2] if graph else (None, arguments.size)
+    sets = _load(source, data.PictureOptions(height, channels))
+    suggestion = suggest(sets.train.take(slice(arguments.images))) if sets.train.report else None
+    if suggestion is None and arguments.size is not None:
+        raise SettingError(f"--size is for folders of pictures: {source} has images of {text(sets.train.shape)}")
+    network = arguments.network or (suggestion.network if suggestion else _network_for(sets.train))
+    recipe = _recipe(arguments, suggestion.recipe if suggestion and not arguments.recipe else file.recipe)
+    if suggestion and not arguments.json:
+        print(described_pictures(sets, network, recipe, suggestion, vars(arguments)), file=sys.stderr)
     graph = graph or models.build(network, len(sets.train.class_names), sets.train.shape)
     graph = _smoothed(graph, arguments.label_smoothing)
     if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
@@ -202,7 +218,7 @@ def _new(arguments: argparse.Namespace) -> Run:
         data=source if source == data.EMBEDDED else str(Path(source).resolve()),
         network=network,
         graph=graph,
-        recipe=_recipe(arguments, file.recipe),
+        recipe=recipe,
         initializer=arguments.initializer or "he",
         engine=arguments.engine or DEFAULT_ENGINE,
         images=arguments.images,
@@ -220,6 +236,15 @@ def _new(arguments: argparse.Namespace) -> Run:
     if run.balance_report and not arguments.json:
         print(run.balance_report, file=sys.stderr)
     return run
+
+
+def _load(source: str, pictures: PictureOptions) -> Sets:
+    """The data, with a bar while pictures are decoded."""
+    from rot180 import data
+    from rot180.cli.progress import counted
+
+    with counted("decoding pictures") as progress:
+        return data.load(source, pictures._replace(progress=progress))
 
 
 def _with_pixels(graph: Graph, layer: ScalePixels) -> Graph:
@@ -260,7 +285,8 @@ def _resumed(arguments: argparse.Namespace) -> Run:
         raise SettingError(f"--resume takes every setting from the run; leave out {', '.join(fixed)}")
     settings = read_settings(arguments.resume)
     try:
-        sets = data.load(settings.data)
+        channels, height, _ = (*settings.graph.input_shape, 1, 1)[:3]
+        sets = _load(settings.data, data.PictureOptions(height, channels))
     except DataError as error:
         raise DataError(f"the run's data cannot be loaded: {error}") from error
     return Run(arguments.resume, settings, sets, resume=True, threads=arguments.threads)

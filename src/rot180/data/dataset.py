@@ -1,13 +1,14 @@
-"""Labelled images in memory."""
+"""Labelled images, in memory or mapped from a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rot180.arrays import Array, Shape, text
 from rot180.chance import Use, permutation
+from rot180.data.mapped_rows import MappedRows
 from rot180.errors import DataError, SettingError
 
 SHOWN_CLASSES = 12  # in a notebook
@@ -17,6 +18,8 @@ SHOWN_CLASSES = 12  # in a notebook
 class Dataset:
     """images (N,C,H,W), pixels 0..255 as uint8 or numbers as float; labels (N,) in 0..K-1; K class names.
 
+    images may be MappedRows of a file: then they are read as they are needed, and so are parts of the data.
+    report: what the loader has to say of where they come from, as plain values for results.json.
     Raises DataError, naming the first offender, where labels do not fit the images or the classes, and where a
     number is NaN or infinite.
     """
@@ -25,9 +28,11 @@ class Dataset:
     labels: Array
     class_names: tuple[str, ...]
     name: str = "data"
+    report: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        images = self.images if isinstance(self.images, MappedRows) else np.asarray(self.images)
+        labels = np.asarray(self.labels)
         if images.ndim != 4:
             raise DataError(f"{self.name}: images have shape {images.shape}; give (images, channels, height, width)")
         if labels.shape != images.shape[:1]:
@@ -59,7 +64,8 @@ class Dataset:
 
     def take(self, indices: Array | slice) -> "Dataset":
         """The images at these positions."""
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        images = self.images.take(indices) if isinstance(self.images, MappedRows) else self.images[indices]
+        return replace(self, images=images, labels=self.labels[indices])
 
     def _repr_html_(self) -> str:
         """What it holds and its first images of each class, for notebooks."""

@@ -15,6 +15,9 @@ from rot180.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 MOST_PIXELS = 100_000_000
+MOST_BYTES = 1 << 29  # of a file: some decoders read all of it first
+RULE_VERSION = 1  # of `fitted`, for what keeps its results
+RULE = "shorter side to {size} pixels (bicubic, antialiased), then the middle {size}x{size}; transparency on white"
 MOST_DETAIL = 500  # pixels on the long side are enough to see a digit
 DIGIT_BOX = 20  # MNIST fits a digit into 20x20 pixels
 DIGIT_SIDE = 28  # and lays it into 28x28,
@@ -22,18 +25,23 @@ DIGIT_CENTRE = 14  # its centre of mass on this pixel, counted from 0
 INK = 0.2  # of the darkest: what counts as a stroke when its bounding box is measured
 
 
-def read_picture(path: str | os.PathLike[str]) -> Image.Image:
+def read_picture(path: str | os.PathLike[str], side: int | None = None) -> Image.Image:
     """The picture (a GIF's or TIFF's first), upright as its EXIF says, as RGB, RGBA or grey of 8 bits.
 
+    side: the side it will be made to, for which a large JPEG need not be decoded at its full size, only at twice this.
     Raises DataError, naming the file, where it is missing, not one of FORMATS, too large, or damaged.
     """
     path = Path(path)
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise DataError(f"{path}: has more than {MOST_BYTES:,} bytes")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own remarks on size and odd metadata
             with Image.open(path, formats=FORMATS) as picture:
                 if picture.width * picture.height > MOST_PIXELS:
                     raise DataError(f"{path}: {picture.width}x{picture.height} is more than {MOST_PIXELS} pixels")
+                if side:
+                    picture.draft(None, (2 * side, 2 * side))
                 return _eight_bits(ImageOps.exif_transpose(picture))
     except DataError:
         raise
@@ -47,6 +55,8 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
 def _eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):  # Pillow would clip 16 bits to 8, not scale them
         values = np.asarray(picture, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds numbers that are NaN or infinite")
         low, high = values.min(), values.max()
         picture = Image.fromarray(np.uint8(np.rint((values - low) * (255 / max(high - low, 1)))))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
@@ -96,14 +106,17 @@ def as_digit(picture: Image.Image) -> Array:
     return digit
 
 
-def resized(picture: Image.Image, shape: Shape) -> Array:
-    """The picture as (C, H, W) of 0..255: grey for one channel, RGB for three, stretched to H x W."""
+def fitted(picture: Image.Image, shape: Shape) -> Array:
+    """The picture as (C, H, W) of 0..255, never stretched: see RULE. Grey for one channel, RGB for three."""
     channels, height, width = shape
-    if channels == 1:
-        picture = Image.fromarray(grey(picture))
-    elif channels == 3:
-        picture = picture.convert("RGB")
-    else:
+    if channels not in (1, 3):
         raise DataError(f"a picture has 1 or 3 channels, but the network takes {channels}")
-    values = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    if picture.mode == "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    scale = min(picture.width / width, picture.height / height)
+    wide, tall = min(scale * width, picture.width), min(scale * height, picture.height)
+    left, top = (picture.width - wide) / 2, (picture.height - tall) / 2
+    box = left, top, min(left + wide, picture.width), min(top + tall, picture.height)
+    values = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box))
     return values[None] if channels == 1 else values.transpose(2, 0, 1)

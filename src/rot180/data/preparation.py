@@ -14,6 +14,7 @@ Bell and Sejnowski 1997 (ZCA); seed 002 on preparing data.
 
 import os
 from dataclasses import dataclass, replace
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +175,10 @@ def standardized(dataset: Dataset) -> tuple[float, float]:
 
     Raises DataError where all pixels are the same.
     """
-    mean, deviation = float(dataset.images.mean(dtype=np.float64)), float(dataset.images.std(dtype=np.float64))
+    parts = [slice(first, first + AT_ONCE) for first in range(0, len(dataset), AT_ONCE)]  # of what may lie in a file
+    values = len(dataset) * int(np.prod(dataset.shape))
+    mean = sum(float(dataset.images[part].sum(dtype=np.float64)) for part in parts) / values
+    deviation = sqrt(sum(float(np.square(dataset.images[part] - mean).sum()) for part in parts) / values)
     if not deviation > 0:
         raise DataError(f"{dataset.name}: all pixels are the same; they cannot be standardised")
     return -mean / deviation, (255 - mean) / deviation

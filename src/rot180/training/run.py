@@ -36,6 +36,7 @@ from rot180.version import VERSION
 
 CHECKPOINT_SECONDS = 10.0
 PREPARATION = "preparation.safetensors"
+DIGESTED_AT_ONCE = 1024  # images, which may lie in a file larger than memory
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,9 @@ class Run:
             "test_errors": test.errors,
             "test_error": test.error,
             "test_loss": test.loss,
+            "class_names": list(self.network.class_names),
             "confusion": test.confusion.tolist(),
+            "data_report": self.loaded.train.report,
         }
         self.network.save(self.folder / "weights.safetensors")
         replace_file(self.folder / "results.json", _lines(results))
@@ -358,7 +361,8 @@ def data_digest(sets: Sets) -> str:
     digest = hashlib.sha256()
     for each in sets:
         digest.update(f"{each.images.shape} {each.images.dtype}".encode())
-        digest.update(np.ascontiguousarray(each.images).data)
+        for first in range(0, len(each), DIGESTED_AT_ONCE):
+            digest.update(np.ascontiguousarray(each.images[first : first + DIGESTED_AT_ONCE]).data)
         digest.update(np.ascontiguousarray(each.labels).data)
     return digest.hexdigest()
 

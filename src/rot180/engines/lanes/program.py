@@ -10,6 +10,7 @@ import numpy as np
 
 from rot180.arrays import Array
 from rot180.chance import Training
+from rot180.data.mapped_rows import MappedRows
 from rot180.engines.engine import Average, Batches, Gradients, Results, Values
 from rot180.engines.lanes import kernels  # noqa: F401 - registers the lowerings
 from rot180.engines.lanes.check import check_plan
@@ -401,7 +402,7 @@ def _gradient_only(batch: int, first: int, last: int, parts: Array) -> Updates:
 
 def _source(
     plan: Plan,
-    images: Array,
+    images: Array | MappedRows,
     labels: Array,
     order: Array,
     seed: int,
@@ -409,7 +410,12 @@ def _source(
     first_image: int = 0,
     varied: Variation | None = None,
 ) -> Images:
-    """Images for the runner: bytes as they are, other numbers as float32."""
+    """Images for the runner: bytes as they are, other numbers as float32. Rows of a mapped file stay in the file."""
+    if isinstance(images, MappedRows):
+        labels_of_rows = np.zeros(len(images.base), np.int64)
+        labels_of_rows[images.rows] = labels
+        labels, order = labels_of_rows, images.rows[order]
+        images = images.base
     none, as_bytes = np.empty(0), images.dtype == np.uint8
     pixels = plan.pixels
     return Images(
