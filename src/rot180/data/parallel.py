@@ -3,8 +3,10 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -17,6 +19,8 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
     For functions that spend their time outside the interpreter's lock, as Pillow does. At most AHEAD results a thread
     are kept, however many items there are; whoever leaves off early has the rest cancelled.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     threads = processors()
     pool = ThreadPoolExecutor(threads, "rot180")
     waiting: deque[tuple[Item, Future[Result]]] = deque()

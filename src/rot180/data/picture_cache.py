@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import platformdirs
 
 from rot180.arrays import Array
 from rot180.errors import DataError, RunError
@@ -30,6 +29,8 @@ CACHE_FOLDER = "ROT180_CACHE_DIR"  # the environment variable that names another
 
 def cache_folder() -> Path:
     """Where decoded pictures are kept."""
+    import platformdirs  # here, as pictures are not what everybody is after
+
     chosen = os.environ.get(CACHE_FOLDER)
     return (Path(chosen) if chosen else platformdirs.user_cache_path("rot180", appauthor=False)) / "pictures"
 
