@@ -566,6 +566,10 @@ def test_a_run_on_a_folder(run, tmp_path, capsys):
     assert re.search(r"--shift 1 --rotate 10 --crop 0\.5 +as asked", err)
     assert re.search(r"--network 'INPUT -> .* +as asked", err)
     assert "test error" in out
+    report = (folder / "report.html").read_text("utf-8")
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report.html").read_text("utf-8") == report, "the same pictures are found again"
+    capsys.readouterr()
     for source in ([], [str(photos)]):
         assert main(["evaluate", str(folder), *source, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)

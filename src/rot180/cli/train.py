@@ -274,7 +274,6 @@ def _network_for(dataset: Dataset) -> str:
 
 
 def _resumed(arguments: argparse.Namespace) -> Run:
-    from rot180 import data
 
     fixed = [
         "DATA" if name == "data" else f"--{name.replace('_', '-')}"
@@ -285,8 +284,7 @@ def _resumed(arguments: argparse.Namespace) -> Run:
         raise SettingError(f"--resume takes every setting from the run; leave out {', '.join(fixed)}")
     settings = read_settings(arguments.resume)
     try:
-        channels, height, _ = (*settings.graph.input_shape, 1, 1)[:3]
-        sets = _load(settings.data, data.PictureOptions(height, channels))
+        sets = _load(settings.data, settings.pictures)
     except DataError as error:
         raise DataError(f"the run's data cannot be loaded: {error}") from error
     return Run(arguments.resume, settings, sets, resume=True, threads=arguments.threads)

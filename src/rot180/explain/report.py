@@ -104,7 +104,7 @@ def _results(folder: Path, classes: int) -> dict[str, Any]:
 def _load_again(settings: Settings) -> tuple[Sets | None, str | None]:
     """The run's data, or why it is not to be had."""
     try:
-        sets = load(settings.data)
+        sets = load(settings.data, settings.pictures)
     except DataError as error:
         return None, f"The data could not be loaded again, so there are no pictures of mistakes. {error}."
     if data_digest(settings.used(sets)) != settings.data_digest:

@@ -23,6 +23,7 @@ import numpy as np
 from rot180.chance import Training
 from rot180.data.balance import NOISE, BalanceReport, balance
 from rot180.data.dataset import Sets, split
+from rot180.data.folder import PictureOptions
 from rot180.data.preparation import Preparation, fit, load_preparation
 from rot180.engines import Trains
 from rot180.errors import DivergenceError, RunError
@@ -58,6 +59,12 @@ class Settings:
     def used(self, sets: Sets) -> Sets:
         """Those of the images that the run is to use."""
         return Sets(sets.train.take(slice(self.images)), sets.test) if self.images else sets
+
+    @property
+    def pictures(self) -> PictureOptions:
+        """How the data was read, where it is a folder of pictures."""
+        channels, height, _ = (*self.graph.input_shape, 1, 1)[:3]
+        return PictureOptions(height, channels)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

@@ -45,6 +45,6 @@ def suggest(train: Dataset) -> Suggestion:
         "batch": f"{SMALL_BATCH} below {FEW:,} pictures, for more updates; else {BATCH}",
         "learning_rate": f"at its highest; it suits {type(recipe.optimizer).__name__} and networks with batch norm",
         "augmentation": "photographs may be mirrored, turned a little, and cut otherwise",
-        "validation": "10 % of all where a quarter is for testing",
+        "validation": "of those for training, to see how it goes: 10 % of all where a quarter is for testing",
     }
     return Suggestion(LARGER_NETWORK if larger else NETWORK, recipe, reasons)
