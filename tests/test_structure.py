@@ -137,6 +137,14 @@ def test_import_brings_in_nothing_heavy():
 
 
 def test_import_takes_less_than_a_fifth_of_a_second():
-    """NumPy's own time apart; the best of five, since other processes can only make it slower."""
-    code = "import time, numpy; start = time.perf_counter(); import rot180; print(time.perf_counter() - start)"
-    assert min(float(python(code)) for _ in range(5)) < 0.2
+    """NumPy's own time apart, or on a slow or busy machine two and a half times that; the best of five tries."""
+    code = """if True:
+        import time
+        start = time.perf_counter()
+        import numpy
+        between = time.perf_counter()
+        import rot180
+        print(between - start, time.perf_counter() - between)
+    """
+    numpy, own = (min(times) for times in zip(*(map(float, python(code).split()) for _ in range(5)), strict=True))
+    assert own < max(0.2, 2.5 * numpy)

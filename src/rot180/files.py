@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -31,7 +30,7 @@ def replace_file(path: str | os.PathLike[str], content: bytes | Iterable[bytes |
     """
     path = Path(path)
     try:
-        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}"
+        temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}{UNFINISHED}"
         try:
             with temporary.open("xb") as file:  # as any new file: readable by whom the umask lets (mkstemp: nobody)
                 file.writelines([content] if isinstance(content, bytes) else content)

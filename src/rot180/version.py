@@ -1,5 +1,3 @@
-"""The version, as the package's metadata has it."""
+"""The version: the package's metadata has it from here."""
 
-from importlib.metadata import version
-
-VERSION = version("rot180")
+VERSION = "0.1.0"

@@ -8,7 +8,7 @@ Source: LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/ (CC BY-SA 3.
 import hashlib
 import lzma
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
@@ -26,7 +26,7 @@ SHA256 = "c2069063c1105f2bf96266aef1ff68c6e13bdda7a54e37bf19c16f1db24efc83"
 def mnist() -> Sets:
     """The training and the test set, in the original order. Raises DataError if the package is damaged."""
     try:
-        stored = files("rot180.data") / "embedded"
+        stored = Path(__file__).parent / "embedded"
         labels = np.frombuffer(lzma.decompress((stored / "mnist-labels.xz").read_bytes()), np.uint8)
         grouped = np.frombuffer(lzma.decompress((stored / "mnist-images.xz").read_bytes()), np.uint8)
         images = ungroup(grouped.reshape(-1, 1, SIDE, SIDE), labels)

@@ -9,7 +9,6 @@ processes that decode the same folder write the same bytes. What does not fit to
 
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -55,7 +54,7 @@ def store(path: Path, size: int, images: Iterable[Array], known: Callable[[], di
 
     known: asked once all images have come. Raises DataError where the folder cannot be written.
     """
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}"
+    temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}{UNFINISHED}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb+") as file:
