@@ -30,7 +30,7 @@ class Use(IntEnum):
     LAYER = 5
     GRADIENT_CHECK = 6
     BALANCE = 7
-    CODES = 7
+    CODES = 8
 
 
 def mix(z: Array) -> Array:
