@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -52,6 +53,26 @@ def test_the_filters_figure(tmp_path):
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "filters.png") as drawn, Image.open(DOCS / "images" / "filters.png") as kept:
         assert drawn.size == kept.size  # as many kernels
+
+
+def test_the_explain_figure(tmp_path):
+    done = python(DOCS / "explain_figure.py", tmp_path / "explain.png", "--quick")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "explain.png") as drawn, Image.open(DOCS / "images" / "explain.png") as kept:
+        assert drawn.size == kept.size
+
+
+def test_the_python_of_the_explain_page(capsys):
+    from rot180 import Network, models
+
+    network = Network(models.lenet5(), engine="reference")
+    image, label = np.random.default_rng(1).integers(0, 255, (1, 28, 28)).astype(np.uint8), 3
+    names = {"network": network, "image": image, "label": label}
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / "explain.md").read_text(encoding="utf-8"), re.DOTALL):
+        exec(code, names)
+    out = capsys.readouterr().out
+    assert "C1[0, 3, 4] = " in out
+    assert "F7[4] = " in out
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

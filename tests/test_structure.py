@@ -18,9 +18,10 @@ MAY_IMPORT = {  # a room, and the rooms below it; what a room imports of itself 
     "parameters": {"graph", "layers"},
     "summary": {"graph", "layers"},
     "models": {"graph", "layers", "parameters"},
+    "arithmetic": {"graph", "layers"},
     "interchange": {"graph", "layers", "parameters"},
     "engines": {"graph", "layers", "parameters", "optimizers", "data"},
-    "network": {"engines", "graph", "layers", "parameters", "data", "interchange", "summary"},
+    "network": {"engines", "graph", "layers", "parameters", "data", "interchange", "summary", "arithmetic"},
     "onnx": {"network", "interchange", "engines", "graph", "layers", "parameters"},
     "gradient_check": {"network", "engines", "graph", "layers", "parameters"},
     "training": {
@@ -35,7 +36,18 @@ MAY_IMPORT = {  # a room, and the rooms below it; what a room imports of itself 
         "summary",
     },
     "plots": {"training", "network"},
-    "explain": {"plots", "training", "network", "engines", "graph", "layers", "parameters", "data", "summary"},
+    "explain": {
+        "plots",
+        "training",
+        "network",
+        "engines",
+        "graph",
+        "layers",
+        "parameters",
+        "data",
+        "summary",
+        "arithmetic",
+    },
     "distributed": {"training", "network", "engines", "graph", "layers", "parameters", "data"},
 }
 TOP = {"bench", "torch_twin", "sklearn", "cli", "studio", "__init__", "__main__"}  # may see everything

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rot180 import engines, interchange
+from rot180.arithmetic import Computation, explain
 from rot180.arrays import Array, Shape, text
 from rot180.chance import LARGEST_SEED, Training, Use, key, uniform
 from rot180.data.dataset import Dataset
 from rot180.data.preparation import Preparation
-from rot180.engines import DEFAULT_ENGINE, Explains, Gradients, Values
+from rot180.engines import DEFAULT_ENGINE, Explains, Gradients
+from rot180.engines.reference import ReferenceProgram, Rule
 from rot180.errors import DataError, ModelFileError, Rot180Error, SettingError, ShapeError
 from rot180.files import digest, replace_file
-from rot180.graph import Graph
-from rot180.layers import Fan
+from rot180.graph import IMAGE, Graph
+from rot180.layers import BatchNormalization, Dropout, Fan
 from rot180.parameters import Initializer, Layout, initial_vector, initializer
 from rot180.summary import summarize
 
@@ -164,11 +166,40 @@ class Network:
             images, self._labels(labels, len(images)), self.parameters, self.statistics, training
         )
 
-    def trace(self, images: Array, labels: Array | int, training: Training | None = None) -> Values:
+    def trace(self, images: Array, labels: Array | int, training: Training | None = None) -> "Trace":
         """Every value and every gradient of one forward and backward pass, by node name."""
         images = self._images(images)
         labels = self._labels(np.atleast_1d(np.asarray(labels)), len(images))
-        return self.program.values(images, labels, self.parameters, self.statistics, training)
+        values = self.program.values(images, labels, self.parameters, self.statistics, training)
+        return Trace(*values, self.graph, self._arrays(), training is None)
+
+    def score_gradients(self, images: Array, labels: Array | int | None = None, relu: Rule | None = None) -> "Trace":
+        """Every value of inference by node name, and what it does to one score of each image: ∂score/∂value.
+
+        labels: whose scores; without, the largest. relu: what ReLUs hand back in place of their gradient, from dy and
+        f'(x): the maps of `rot180.explain` differ in nothing else. There are no parameter gradients.
+        """
+        images = self._images(images)
+        if labels is not None:
+            labels = self._labels(np.atleast_1d(np.asarray(labels)), len(images))
+
+        def start(scores: Array) -> Array:
+            flat = scores.reshape(len(scores), -1)
+            one = np.zeros_like(flat)
+            one[np.arange(len(flat)), flat.argmax(axis=1) if labels is None else labels] = 1
+            return one
+
+        program = ReferenceProgram(self.graph, self.layout, self.statistics_layout)
+        values = program.score_gradients(images, self.parameters, self.statistics, start, relu)
+        return Trace(values.outputs, values.gradients, {}, {}, self.graph, self._arrays(), True)
+
+    def _arrays(self) -> dict[str, dict[str, Array]]:
+        """Copies of all parameters and statistics: {node: {name: array}}."""
+        arrays: dict[str, dict[str, Array]] = {}
+        for layout, vector in ((self.layout, self.parameters), (self.statistics_layout, self.statistics)):
+            for node, named in layout.views(vector.copy()).items():
+                arrays.setdefault(node, {}).update(named)
+        return arrays
 
     def explain(self, batch: int = 64) -> list[Any]:
         """Which kernels train batches of this size, for each pass of each node, and why: a list of tuples with names.
@@ -259,6 +290,44 @@ class Network:
         except ModelFileError as error:
             raise ModelFileError(f"{path}: not written, since {error}") from error
         replace_file(path, content)
+
+
+class Trace(NamedTuple):
+    """Every number of one forward and one backward pass, by node."""
+
+    outputs: dict[str, Array]  # y of each node, and of "image" and "label"
+    gradients: dict[str, Array]  # ∂L/∂y of each node, and of "image"
+    parameter_gradients: dict[str, dict[str, Array]]  # {node: {name: ∂L/∂parameter}}
+    statistics: dict[str, dict[str, Array]]  # {node: {name: value after this batch}}
+    graph: Graph
+    arrays: dict[str, dict[str, Array]]  # parameters and statistics as they were
+    inference: bool
+
+    def explain(
+        self,
+        node: str,
+        *,
+        channel: int | None = None,
+        row: int | None = None,
+        column: int | None = None,
+        unit: int | None = None,
+        image: int = 0,
+    ) -> Computation:
+        """How one number came to be: what was read, what it was multiplied by, and the sum.
+
+        print(network.trace(image, label).explain("C1", channel=0, row=3, column=4))
+
+        A value of maps has channel, row and column, one of a vector a unit. image: which of the batch.
+        Raises SettingError where there is no such value, and where it is a loss or was made by chance (training).
+        """
+        layer = self.graph[node].layer
+        if not self.inference and isinstance(layer, BatchNormalization | Dropout):
+            raise SettingError(f"{node} does something else in training: trace without training to explain it")
+        place: tuple[int | None, ...] = (unit,) if unit is not None else (channel, row, column)
+        if node not in self.outputs or not 0 <= image < len(self.outputs[IMAGE]):
+            raise SettingError(f"there is no value of node {node!r} for image {image}")
+        outputs = {name: values[image] for name, values in self.outputs.items() if np.ndim(values)}
+        return explain(self.graph, self.graph[node], outputs, self.arrays.get(node, {}), place)
 
 
 class Frozen:

@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rot180.cli import bench, check, evaluate, export, predict, report, summary, train
+from rot180.cli import bench, check, evaluate, explain, export, predict, report, summary, train
 from rot180.cli import filter as filter_command
 from rot180.errors import Rot180Error
 from rot180.notices import listeners
 
-COMMANDS = train, evaluate, predict, report, export, summary, check, filter_command, bench
+COMMANDS = train, evaluate, predict, explain, report, export, summary, check, filter_command, bench
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 

@@ -36,23 +36,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict each; a picture that cannot be read is named and does not stop the others."""
     from rot180.data.folder import shown
     from rot180.data.parallel import in_order
-    from rot180.data.pictures import as_digit, fitted, read_picture
-    from rot180.data.source import EMBEDDED
     from rot180.errors import DataError, SettingError
     from rot180.files import replace_file
 
     if arguments.top < 1:
         raise SettingError(f"--top is {arguments.top}: choose at least 1")
-    network, trained_on, prepared = load_trained(arguments.folder)
-    shape, names = prepared.shape if prepared else network.graph.input_shape, network.class_names
-
-    def image_of(path: Path) -> Any:
-        picture = read_picture(path, None if trained_on == EMBEDDED else max(shape))
-        return as_digit(picture) if trained_on == EMBEDDED else fitted(picture, shape)
-
+    trained = load_trained(arguments.folder)
+    network, prepared, names = trained.network, trained.preparation, trained.network.class_names
     results: list[dict[str, Any]] = []
     table = [["image", "class", "probability", *names, "error"]]
-    for path, image in in_order(image_of, _pictures(arguments.images)):
+    for path, image in in_order(trained.image_of, _pictures(arguments.images)):
         try:
             pixels = image()
         except DataError as error:

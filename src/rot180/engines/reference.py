@@ -13,10 +13,13 @@ from rot180.arrays import Array
 from rot180.chance import Training
 from rot180.engines.engine import Gradients, Values
 from rot180.graph import IMAGE, LABEL, Graph, Node
+from rot180.layers import ReLU
 from rot180.parameters import Layout
 
 LIBRARIES = ThreadpoolController()
 Function = TypeVar("Function", bound=Callable[..., Any])
+Rule = Callable[[Array, Array], Array]
+"""What a ReLU hands back, from dy and its slope f'(x): (dy, slope) -> dx. Its gradient is dy ⊙ slope."""
 
 
 def one_thread(function: Function) -> Function:
@@ -81,6 +84,30 @@ class ReferenceProgram:
         return float(outputs[self._graph.nodes[-1].name])
 
     @one_thread
+    def score_gradients(
+        self,
+        images: Array,
+        parameters: Array,
+        statistics: Array,
+        start: Callable[[Array], Array],
+        relu: Rule | None = None,
+    ) -> Values:
+        """Every value of inference, and every gradient, the input's too, when ∂/∂scores is start(scores).
+
+        relu: what ReLUs hand back in place of their gradient.
+        """
+        views, needed = self._views(parameters, statistics), self._graph.needed_for(self._graph.output)
+        outputs: dict[str, Array] = {IMAGE: images}
+        saved: dict[str, Any] = {}
+        for node in self._graph:
+            if node.name in needed:
+                outputs[node.name], saved[node.name] = node.layer.forward(_input(node, outputs), views[node.name])
+        scores = outputs[self._graph.output]
+        values = Values(outputs, {self._graph.output: start(scores).reshape(scores.shape)}, {}, {})
+        self._backward(values, saved, needed, relu)
+        return values
+
+    @one_thread
     def _run(
         self,
         images: Array,
@@ -95,8 +122,13 @@ class ReferenceProgram:
         values = Values(outputs, {}, {}, {})
         loss = self._graph.nodes[-1].name
         values.gradients[loss] = np.ones_like(outputs[loss])
+        self._backward(values, saved, wanted)
+        return values
+
+    def _backward(self, values: Values, saved: dict[str, Any], wanted: set[str], relu: Rule | None = None) -> None:
+        """From the gradients that are there, back to the outputs whose gradient is wanted; all into `values`."""
         for node in reversed(self._graph.nodes):
-            if node.name not in values.gradients:  # nothing that reaches the loss reads it
+            if node.name not in values.gradients:  # nothing that reaches the end reads it
                 continue
             dy, layer = values.gradients[node.name], node.layer
             gradients = layer.parameter_gradients(dy, saved[node.name])
@@ -104,12 +136,15 @@ class ReferenceProgram:
             values.statistics[node.name] = layer.new_statistics(saved[node.name])
             if wanted.isdisjoint(node.inputs):
                 continue
-            dx = layer.input_gradient(dy, saved.pop(node.name), gradients)
+            here = saved.pop(node.name)
+            if relu and isinstance(layer, ReLU):
+                dx: Any = relu(dy, layer.slope(here.x, here.y))
+            else:
+                dx = layer.input_gradient(dy, here, gradients)
             for name, part in zip(node.inputs, dx if layer.several_inputs else (dx,), strict=True):
                 if part is not None and name in wanted:  # what several nodes read collects all their gradients
                     earlier = values.gradients.get(name)
                     values.gradients[name] = part if earlier is None else earlier + part
-        return values
 
     def _forward(
         self, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training | None
