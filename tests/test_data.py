@@ -114,7 +114,7 @@ def test_a_damaged_package_is_noticed(tmp_path, monkeypatch, damage):
         case "swapped":
             order = np.frombuffer(lzma.decompress(labels.read_bytes()), np.uint8)
             labels.write_bytes(lzma.compress(order[::-1].tobytes(), preset=0))
-    monkeypatch.setattr(sys.modules["rot180.data.mnist"], "files", lambda package: tmp_path)
+    monkeypatch.setattr(sys.modules["rot180.data.mnist"], "FOLDER", tmp_path)
     data.mnist.cache_clear()
     with pytest.raises(DataError, match=r"^the embedded MNIST is .*; install rot180 again$"):
         data.mnist()

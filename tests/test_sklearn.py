@@ -70,7 +70,7 @@ def test_images_in_any_form_are_the_same_images():
         (IMAGES.tolist(), OTHERS.tolist(), {}),
     ):
         classifier = fitted(images, **settings)
-        np.testing.assert_allclose(classifier.predict_proba(others), expected, rtol=1e-5)
+        np.testing.assert_allclose(classifier.predict_proba(others), expected, rtol=1e-5, atol=1e-7)
         np.testing.assert_array_equal(first.predict_proba(others), expected)
 
 

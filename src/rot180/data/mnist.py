@@ -16,6 +16,7 @@ from rot180.arrays import Array
 from rot180.data.dataset import Dataset, Sets
 from rot180.errors import DataError
 
+FOLDER = Path(__file__).parent
 TRAIN_COUNT, TEST_COUNT, SIDE = 60_000, 10_000, 28
 CLASS_NAMES = tuple("0123456789")
 SHA256 = "c2069063c1105f2bf96266aef1ff68c6e13bdda7a54e37bf19c16f1db24efc83"
@@ -25,8 +26,8 @@ SHA256 = "c2069063c1105f2bf96266aef1ff68c6e13bdda7a54e37bf19c16f1db24efc83"
 @cache
 def mnist() -> Sets:
     """The training and the test set, in the original order. Raises DataError if the package is damaged."""
+    stored = FOLDER / "embedded"
     try:
-        stored = Path(__file__).parent / "embedded"
         labels = np.frombuffer(lzma.decompress((stored / "mnist-labels.xz").read_bytes()), np.uint8)
         grouped = np.frombuffer(lzma.decompress((stored / "mnist-images.xz").read_bytes()), np.uint8)
         images = ungroup(grouped.reshape(-1, 1, SIDE, SIDE), labels)
