@@ -16,9 +16,9 @@ import numpy as np
 from rot180.arrays import Array, Pair, pair
 from rot180.errors import SettingError
 from rot180.graph import IMAGE
-from rot180.network import Network
+from rot180.network import Network, Trace
 
-AT_ONCE = 128  # images with something covered
+AT_ONCE = 64  # images with something covered, at most
 
 
 def feature_maps(network: Network, image: Array) -> dict[str, Array]:
@@ -54,6 +54,11 @@ def grad_cam(network: Network, image: Array, label: int | None = None, node: str
     trace = network.score_gradients(image, label)
     if node not in trace.gradients:
         raise SettingError(f"the scores do not depend on {node!r}: choose another node")
+    return weighed_maps(trace, node)
+
+
+def weighed_maps(trace: Trace, node: str) -> Array:
+    """Grad-CAM's map, where the score's gradients are known already."""
     maps, weights = trace.outputs[node][0], trace.gradients[node][0].mean(axis=(1, 2))
     return np.maximum(np.tensordot(weights, maps, 1), 0)  # (C') with (C',H',W') -> (H',W')
 
@@ -96,8 +101,9 @@ def occlusion(
         for left in _starts(width, size[1], stride[1])
     ]
     falls, count = np.zeros((height, width)), np.zeros((height, width))
-    for first in range(0, len(windows), AT_ONCE):
-        part = windows[first : first + AT_ONCE]
+    parts = -(-len(windows) // AT_ONCE)  # about equal: a few left over would need kernels of their own
+    for k in range(parts):
+        part = windows[len(windows) * k // parts : len(windows) * (k + 1) // parts]
         covered = np.repeat(image[None], len(part), axis=0)
         for each, (rows, columns) in zip(covered, part, strict=True):
             each[:, rows, columns] = cover[:, None, None]

@@ -11,7 +11,18 @@ from rot180 import arithmetic
 from rot180.arithmetic import Computation, Operand, Place
 from rot180.arrays import Array
 from rot180.explain import attribution
-from rot180.explain.page import NEGATIVE, POSITIVE, data_uri, image_picture, render, signed_picture
+from rot180.explain.page import (
+    LEVELS,
+    LINE,
+    NEGATIVE,
+    POSITIVE,
+    data_uri,
+    image_picture,
+    render,
+    signed_levels,
+    signed_palette,
+    signed_picture,
+)
 from rot180.graph import IMAGE
 from rot180.network import Network, Trace
 
@@ -19,7 +30,8 @@ MOST_MAPS = 64  # of a node
 ACROSS = 16  # maps in a row; values of a vector likewise, four times as many
 TABLES = 3  # channels of a window that are written out; of the others, the sum
 WIDEST = 12  # a window with more rows or columns is shown by its largest terms
-FINEST = 60  # pixels of a map on the sheet, at least
+FINEST = 60  # pixels of a small map on the sheet, about
+WIDEST_MAP = 2 * FINEST  # larger maps are averaged down: the sheet shows them smaller than that
 GREY = 0.4  # how light the picture lies under a map
 
 
@@ -49,7 +61,7 @@ def explain_image(network: Network, image: Array, label: int | None = None) -> E
     }
     node = attribution.last_maps(network)
     if node:
-        maps["Grad-CAM"] = attribution.grad_cam(network, image, label, node)
+        maps["Grad-CAM"] = attribution.weighed_maps(trace, node)
     output = network.graph.shapes[network.graph.output]
     place = tuple(int(each) for each in np.unravel_index(label, output))
     path = arithmetic.follow(lambda name, at: _explain(trace, name, at), network.graph.output, place, IMAGE)
@@ -149,7 +161,7 @@ def _layers(network: Network, trace: Trace) -> list[dict[str, Any]]:
                 "low": float(values.min()),
                 "high": float(values.max()),
                 "shown": shown,
-                "picture": data_uri(_sheet(values)),
+                "picture": data_uri(_sheet(values), signed_palette()),
                 "width": 5 * min(shown, ACROSS) if values.ndim == 3 and values.shape[1:] != (1, 1) else 1.2 * shown,
             }
         )
@@ -157,24 +169,34 @@ def _layers(network: Network, trace: Trace) -> list[dict[str, Any]]:
 
 
 def _sheet(values: Array) -> Array:
-    """Maps side by side with lines between them, or the values of a vector as one pixel each. (H,W,3)"""
-    largest = float(np.abs(values).max())
+    """Maps side by side with lines between them, or the values of a vector as one pixel each: (H,W), signed levels."""
     if values.ndim == 1 or values.shape[1:] == (1, 1):
         flat = values.reshape(-1)
         across = min(len(flat), 4 * ACROSS)
-        sheet = np.full((-(-len(flat) // across), across, 3), 255, np.uint8)
-        sheet.reshape(-1, 3)[: len(flat)] = signed_picture(flat[None], largest)[0]
+        sheet = np.full((-(-len(flat) // across), across), LEVELS, np.uint8)
+        sheet.reshape(-1)[: len(flat)] = signed_levels(flat)
         return sheet
-    larger = -(-FINEST // max(values.shape[1:]))  # so that a line between small maps is thinner than a pixel of theirs
-    values = values[:MOST_MAPS].repeat(larger, axis=1).repeat(larger, axis=2)
+    largest = float(np.abs(values).max())
+    values = _of_medium_size(values[:MOST_MAPS])
     count, height, width = values.shape
     across, line = min(count, ACROSS), max(1, round(max(height, width) / 30))
     down = -(-count // across)
-    sheet = np.full((down * (height + line) - line, across * (width + line) - line, 3), 128, np.uint8)
+    sheet = np.full((down * (height + line) - line, across * (width + line) - line), LINE, np.uint8)
     for index in range(count):
         top, left = index // across * (height + line), index % across * (width + line)
-        sheet[top : top + height, left : left + width] = signed_picture(values[index], largest)
+        sheet[top : top + height, left : left + width] = signed_levels(values[index], largest)
     return sheet
+
+
+def _of_medium_size(maps: Array) -> Array:
+    """Small maps enlarged, so that a line between them is thinner than a pixel of theirs; large ones averaged down."""
+    side = max(maps.shape[1:])
+    if side <= WIDEST_MAP:
+        larger = max(1, round(FINEST / side))
+        return maps.repeat(larger, axis=1).repeat(larger, axis=2)
+    size = [max(1, round(length * WIDEST_MAP / side)) for length in maps.shape[:0:-1]]
+    shrunk = [Image.fromarray(np.float32(each)).resize(size, Image.Resampling.BOX) for each in maps]
+    return np.stack([np.asarray(each) for each in shrunk])
 
 
 # --- the arithmetic ----------------------------------------------------------------------------------------------

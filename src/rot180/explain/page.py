@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POSITIVE, NEGATIVE = (178, 34, 52), (33, 84, 166)  # of signed maps; 0 is white
+LEVELS = 127  # of each of the two: with white and LINE, a byte is enough for a pixel
+LINE = 255  # between maps: grey
 COLOURS = {  # as matplotlib is told, and what stands for it on the page
     "#010101": "var(--ink)",
     "#010102": "var(--line)",
@@ -68,18 +70,32 @@ def image_picture(image: Array) -> Array:
 
 def signed_picture(values: Array, largest: float | None = None) -> Array:
     """A map (H,W) as colours (H,W,3): 0 white, above it red, below blue, full colour at the largest magnitude."""
+    return signed_palette()[signed_levels(values, largest)]
+
+
+def signed_levels(values: Array, largest: float | None = None) -> Array:
+    """The same as bytes (H,W), each a colour of the signed palette."""
     largest = float(np.abs(values).max()) if largest is None else largest
-    share = np.clip(np.asarray(values, np.float64) / max(largest, 1e-30), -1, 1)[..., None]
-    colour = 255 + np.abs(share) * (np.where(share > 0, POSITIVE, NEGATIVE) - np.float64(255))
-    return np.rint(colour).astype(np.uint8)
+    share = np.clip(np.asarray(values, np.float64) / max(largest, 1e-30), -1, 1)
+    return (np.rint(share * LEVELS) + LEVELS).astype(np.uint8)
 
 
-def data_uri(picture: Array) -> str:
-    """Bytes (H,W) or (H,W,3) as a PNG that a page holds itself."""
+def signed_palette() -> Array:
+    """(256, 3): NEGATIVE, by way of white, to POSITIVE; and LINE."""
+    share = np.arange(-LEVELS, LEVELS + 1)[:, None] / LEVELS
+    colours = 255 + np.abs(share) * (np.where(share > 0, POSITIVE, NEGATIVE) - np.float64(255))
+    return np.concatenate([np.rint(colours), [[128, 128, 128]]]).astype(np.uint8)
+
+
+def data_uri(picture: Array, palette: Array | None = None) -> str:
+    """Bytes (H,W), grey or of the palette (256,3), or (H,W,3), as a PNG that a page holds itself."""
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", optimize=True)
+    image = Image.fromarray(picture)
+    if palette is not None:
+        image.putpalette(palette.tobytes())
+    image.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
