@@ -1,5 +1,6 @@
 """Folders of pictures: any format and mode, one bad file never stops a run and is always named (promise 7)."""
 
+import csv
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from rot180 import data
 from rot180.cli import main
 from rot180.data import picture_cache
 from rot180.data.augmentation import Augmentation
+from rot180.data.balance import balance
 from rot180.data.dataset import Dataset
 from rot180.data.folder import PictureOptions, load_folder, load_test_folder, read_folder
 from rot180.data.mapped_rows import MappedRows
@@ -115,6 +117,23 @@ def test_names(tmp_path, photos):
     assert every.class_names == ("blue", "green", "red", "Äpfel")
     assert np.bincount(every.labels).tolist() == [8, 8, 9, 5]
     assert reasons(every) == {"red/notes.txt": "no picture by its name", "stray.png": "it lies in no class's folder"}
+
+
+def test_names_of_files_go_with_their_pictures(photos):
+    (photos / "green" / "03.png").write_bytes(b"torn")
+    for _ in range(2):  # decoded, and from the cache
+        for each in load_folder(photos, SMALL):
+            assert each.names is not None
+            kinds = [name.partition("/")[0] for name in each.names]
+            assert kinds == [each.class_names[label] for label in each.labels]
+            for k in range(len(each)):
+                expected = fitted(read_picture(photos / each.name_of(k), 8), (3, 8, 8))
+                np.testing.assert_array_equal(each.images[k], expected)
+    half = load_folder(photos, SMALL).train.take(slice(3))
+    balanced, _ = balance(half.take(np.array([0, 1, 2, 0])), "duplicate")
+    assert len(balanced) == len(balanced.names) == 6
+    assert balanced.names[:4].tolist() == [*half.names, half.names[0]]
+    assert [name.partition("/")[0] for name in balanced.names] == [half.class_names[k] for k in balanced.labels]
 
 
 def test_links(tmp_path, photos):
@@ -567,6 +586,7 @@ def test_a_run_on_a_folder(run, tmp_path, capsys):
     assert re.search(r"--network 'INPUT -> .* +as asked", err)
     assert "test error" in out
     report = (folder / "report.html").read_text("utf-8")
+    assert "red/broken.jpg" in report
     assert main(["report", str(folder)]) == 0
     assert (folder / "report.html").read_text("utf-8") == report, "the same pictures are found again"
     capsys.readouterr()
@@ -575,6 +595,10 @@ def test_a_run_on_a_folder(run, tmp_path, capsys):
         found = json.loads(capsys.readouterr().out)
         assert found["errors"] == results["test_errors"]
         assert found["class_names"] == ["blue", "green", "red"]
+        assert [each["file"] for each in found["left_out"]] == ["red/broken.jpg"]
+        for each in found["worst_mistakes"]:
+            assert each["name"].startswith(f"{each['true']}/")
+            assert f"<small>{each['name']}</small>" in report
     other = fill(tmp_path / "other", 3)
     (other / "violet").mkdir()
     picture((200, 0, 200)).save(other / "violet" / "v.png")
@@ -584,21 +608,50 @@ def test_a_run_on_a_folder(run, tmp_path, capsys):
     assert "left out: violet: a class that the network does not know; it knows blue, green, red" in captured.err
 
 
+def test_evaluating_says_it_class_by_class_and_image_by_image(run, tmp_path, capsys):
+    folder, photos, _ = run
+    assert main(["evaluate", str(folder), "--csv", str(tmp_path / "all.csv"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    with (tmp_path / "all.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["image", "class", "predicted", "probability", "blue", "green", "red"]
+    assert len(rows) == found["images"] == 5
+    assert sum(row["class"] != row["predicted"] for row in rows) == found["errors"]
+    for row in rows:
+        assert row["image"].startswith(f"{row['class']}/")
+        assert (photos / row["image"]).exists()
+        assert row["probability"] == row[row["predicted"]] == max((row[name] for name in COLOURS), key=float)
+    for source in ([], [str(photos / "red" / "..")]):
+        assert main(["evaluate", str(folder), *source]) == 0
+        text = capsys.readouterr().out
+        assert re.search(r"images +blue +green +red +recall +precision", text)
+        recall = [f"{100 * share:.2f} %" for share in found["recall"]]
+        assert (
+            re.findall(r"^ +(?:blue|green|red) .*?(\d+\.\d\d %|–) +(?:\d+\.\d\d %|–) *$", text, re.MULTILINE) == recall
+        )
+        assert ("the worst mistakes" in text) == (found["errors"] > 0)
+
+
 def test_predicting_files_folders_and_patterns(run, tmp_path, capsys):
     folder, photos, _ = run
     table = tmp_path / "out.csv"
     argv = ["predict", str(folder), str(photos / "red"), str(photos / "gr*" / "0[01].png"), str(photos / "blue/00.png")]
+    argv.insert(3, str(tmp_path / "*.nothing"))  # does not stop those behind it
     assert main([*argv, "--top", "2", "--json", "--csv", str(table)]) == 1
     captured = capsys.readouterr()
+    assert "there is no picture" in captured.err
+    assert "2 of 13 could not be read" in captured.err
     results = json.loads(captured.out)
-    assert [Path(each["image"]).parent.name for each in results] == ["red"] * 9 + ["green"] * 2 + ["blue"]
+    assert [Path(each["image"]).parent.name for each in results] == ["red"] * 9 + [tmp_path.name] + ["green"] * 2 + [
+        "blue"
+    ]
     assert "broken.jpg: not a picture" in captured.err
     good = [each for each in results if "error" not in each]
     assert len(good) == 11
     assert all(len(each["top"]) == 2 for each in good)
     header, *rows = table.read_text().splitlines()
     assert header == "image,class,probability,blue,green,red,error"
-    assert len(rows) == 12
+    assert len(rows) == 13
     assert rows[-1].split(",")[1] == results[-1]["class"]
     assert sum(map(float, rows[-1].split(",")[3:6])) == pytest.approx(1, abs=1e-4)
     assert main(["predict", str(folder), str(photos / "*.xyz")]) == 1
@@ -634,3 +687,4 @@ def test_a_test_folder_with_parts(tmp_path):
     assert len(test) == 6
     strongest = np.asarray(test.images).mean(axis=(2, 3)).argmax(axis=1)
     np.testing.assert_array_equal(strongest, test.labels), "labels are the network's"
+    assert test.name_of(0) == "val/blue/00.png"

@@ -210,8 +210,11 @@ class Network:
             raise SettingError(f"the engine {self.engine_name!r} runs the layers as they stand: nothing to explain")
         return self.program.explain(batch)[0]
 
-    def evaluate(self, dataset: Dataset) -> Evaluation:
-        """Error, loss and confusion on a data set."""
+    def evaluate(self, dataset: Dataset, tell: Callable[[slice, Array], None] | None = None) -> Evaluation:
+        """Error, loss and confusion on a data set.
+
+        tell: called for some images after the other with which they are, and how sure the network is of each class.
+        """
         dataset.check_fits(self.graph.input_shape, self.graph.classes)
         if not len(dataset):
             raise DataError(f"{dataset.name}: there are no images to evaluate")
@@ -223,6 +226,8 @@ class Network:
             scores, labels = self(dataset.images[batch]), dataset.labels[batch]
             loss += float(self.graph.loss.of_output.forward((scores, labels), {})[0]) * len(labels)
             np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
+            if tell:
+                tell(batch, self.graph.loss.probabilities(scores))
         errors = len(dataset) - int(np.trace(confusion))
         return Evaluation(len(dataset), errors, loss / len(dataset), confusion)
 

@@ -1,8 +1,12 @@
 """What commands print: JSON for machines, tables for people."""
 
+import csv
+import io
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 FILE_WIDTH = 200  # of a table that goes to a file or a program: nothing is cut off
@@ -27,6 +31,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False, markup=False).print(table)
 
 
+def write_csv(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """A table with its heads in the first row, as RFC 4180 has it, in UTF-8; what that cannot say is escaped."""
+    from rot180.files import replace_file
+
+    written = io.StringIO()
+    csv.writer(written).writerows(rows)
+    replace_file(path, written.getvalue().encode("utf-8", "backslashreplace"))
+
+
 def percent(share: float) -> str:
-    """0.0078 -> 0.78 %."""
-    return f"{100 * share:.2f} %"
+    """0.0078 -> 0.78 %; a dash where there is none."""
+    return "–" if math.isnan(share) else f"{100 * share:.2f} %"

@@ -10,16 +10,17 @@ it is cut out, scaled and centred as MNIST's digits were.
 """
 
 import argparse
-import csv
 import glob
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rot180.cli.output import percent, print_json, print_table
+from rot180.cli.output import percent, print_json, print_table, write_csv
 from rot180.cli.trained import HELP, load_trained
+
+if TYPE_CHECKING:
+    from rot180.arrays import Array
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,15 +38,20 @@ def run(arguments: argparse.Namespace) -> int:
     from rot180.data.folder import shown
     from rot180.data.parallel import in_order
     from rot180.errors import DataError, SettingError
-    from rot180.files import replace_file
 
     if arguments.top < 1:
         raise SettingError(f"--top is {arguments.top}: choose at least 1")
     trained = load_trained(arguments.folder)
+
+    def image_of(path: Path) -> "Array":
+        if path.is_dir() or (not path.exists() and glob.has_magic(str(path))):
+            raise DataError(f"{path}: there is no picture")
+        return trained.image_of(path)
+
     network, prepared, names = trained.network, trained.preparation, trained.network.class_names
     results: list[dict[str, Any]] = []
     table = [["image", "class", "probability", *names, "error"]]
-    for path, image in in_order(trained.image_of, _pictures(arguments.images)):
+    for path, image in in_order(image_of, _pictures(arguments.images)):
         try:
             pixels = image()
         except DataError as error:
@@ -60,9 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         results.append({"image": str(path), **top[0], "top": top})
         table.append([str(path), names[best[0]], *(f"{p:.6g}" for p in (probabilities[best[0]], *probabilities)), ""])
     if arguments.csv:
-        written = io.StringIO()
-        csv.writer(written).writerows(table)
-        replace_file(arguments.csv, written.getvalue().encode("utf-8", "backslashreplace"))
+        write_csv(arguments.csv, table)
     readable = [result for result in results if "error" not in result]
     if arguments.json:
         print_json(results)
@@ -72,13 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
             for each in readable
         ]
         print_table("", ["image", "class", "sure", "or"], rows)
+    if len(results) > len(readable) > 0:
+        print(f"rot180: {len(results) - len(readable):,} of {len(results):,} could not be read", file=sys.stderr)
     return 0 if len(readable) == len(results) else 1
 
 
 def _pictures(given: list[Path]) -> Iterator[Path]:
-    """Files as they are; of a folder, and of a pattern that no shell has expanded, the pictures they stand for."""
+    """Files as they are; of a folder, and of a pattern that no shell has expanded, the pictures they stand for.
+
+    Where there is none, the folder or the pattern itself, so that it is named and does not stop the others.
+    """
     from rot180.data.folder import pictures_below
-    from rot180.errors import DataError
 
     for path in given:
         if path.is_dir():
@@ -87,11 +95,8 @@ def _pictures(given: list[Path]) -> Iterator[Path]:
             names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
             found = [Path(name) for name in names if Path(name).is_file()]
         else:
-            yield path
-            continue
-        if not found:
-            raise DataError(f"{path}: there is no picture")
-        yield from found
+            found = []
+        yield from found or [path]
 
 
 def _others(top: list[dict[str, Any]]) -> str:

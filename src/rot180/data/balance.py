@@ -92,4 +92,5 @@ def _with_copies(dataset: Dataset, sources: Array, seed: int, noise: float) -> D
         values = images[source] + noise * normal(key(Use.BALANCE, seed, 1, k), images[0].size).reshape(dataset.shape)
         copies[k] = np.clip(np.rint(values), 0, LARGEST_PIXEL) if images.dtype == np.uint8 else values
     labels = np.concatenate([dataset.labels, dataset.labels[sources]])
-    return Dataset(np.concatenate([images, copies]), labels, dataset.class_names, dataset.name)
+    names = None if dataset.names is None else np.concatenate([dataset.names, dataset.names[sources]])
+    return Dataset(np.concatenate([images, copies]), labels, dataset.class_names, dataset.name, names=names)

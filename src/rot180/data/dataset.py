@@ -20,6 +20,7 @@ class Dataset:
 
     images may be MappedRows of a file: then they are read as they are needed, and so are parts of the data.
     report: what the loader has to say of where they come from, as plain values for results.json.
+    names (N,): what each image is called, as its file; they go with their images through `take` and `split`.
     Raises DataError, naming the first offender, where labels do not fit the images or the classes, and where a
     number is NaN or infinite.
     """
@@ -29,6 +30,7 @@ class Dataset:
     class_names: tuple[str, ...]
     name: str = "data"
     report: dict[str, Any] | None = None
+    names: Array | None = None
 
     def __post_init__(self) -> None:
         images = self.images if isinstance(self.images, MappedRows) else np.asarray(self.images)
@@ -47,6 +49,11 @@ class Dataset:
                 f"{self.name}: image {wrong[0]} has label {labels[wrong[0]]}, but there are "
                 f"{len(self.class_names)} classes, 0 to {len(self.class_names) - 1}"
             )
+        if self.names is not None:
+            names = np.asarray(self.names, object)  # of strings that exist once, whatever takes of them there are
+            if names.shape != labels.shape:
+                raise DataError(f"{self.name}: {len(images)} images but names of shape {names.shape}; give one each")
+            object.__setattr__(self, "names", names)
         if images.dtype.kind == "f":
             finite = np.isfinite(images).all(axis=(1, 2, 3))
             if not finite.all():
@@ -65,7 +72,12 @@ class Dataset:
     def take(self, indices: Array | slice) -> "Dataset":
         """The images at these positions."""
         images = self.images.take(indices) if isinstance(self.images, MappedRows) else self.images[indices]
-        return replace(self, images=images, labels=self.labels[indices])
+        names = None if self.names is None else self.names[indices]
+        return replace(self, images=images, labels=self.labels[indices], names=names)
+
+    def name_of(self, position: int) -> str:
+        """What the image there is called: by its number, where it has no name."""
+        return f"image {position}" if self.names is None else str(self.names[position])
 
     def _repr_html_(self) -> str:
         """What it holds and its first images of each class, for notebooks."""

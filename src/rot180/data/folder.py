@@ -152,7 +152,9 @@ def read_folder(folder: str | os.PathLike[str], options: PictureOptions = AS_USU
         raise SettingError(f"size is {size}: choose from {SMALLEST} to {LARGEST}")
     images, known, path = _decoded(folder, listing, size, options.progress)
     labels, parts = np.array(known["labels"], np.int64), np.array(known["parts"], "U5")
-    skipped = [*listing.skipped, *(tuple(each) for each in known["skipped"])]
+    torn = dict(known["skipped"])
+    called = np.array([file.name for file in listing.files if file.name not in torn], object)
+    skipped = [*listing.skipped, *torn.items()]
     here = listing.class_names
     good = np.bincount(labels, minlength=len(here))
     names = class_names or tuple(name for name, count in zip(here, good, strict=True) if count)
@@ -178,7 +180,7 @@ def read_folder(folder: str | os.PathLike[str], options: PictureOptions = AS_USU
     chosen: Any = MappedRows(images, kept)
     if options.channels not in (None, images.shape[1]):
         chosen = _with_channels(chosen[:], options.channels)
-    return Dataset(chosen, mapping[labels[kept]], names, folder.name, report), parts[kept]
+    return Dataset(chosen, mapping[labels[kept]], names, folder.name, report, called[kept]), parts[kept]
 
 
 def default_size(pictures: int) -> int:

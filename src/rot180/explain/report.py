@@ -8,39 +8,28 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rot180 import plots
 from rot180.arrays import Array
 from rot180.data import load
-from rot180.data.dataset import Dataset, Sets
+from rot180.data.dataset import Sets
 from rot180.data.preparation import Preparation
 from rot180.errors import DataError, RunError
+from rot180.explain.mistakes import Mistake, worst_mistakes
 from rot180.explain.page import data_uri, image_picture, page_colours, render, signed_picture, svg
 from rot180.files import replace_file
-from rot180.network import EVALUATION_BATCH, Evaluation, Network
+from rot180.network import Evaluation, Network
 from rot180.summary import summarize
 from rot180.training.run import Settings, data_digest, load_run, load_run_preparation, read_log
 
 NAME = "report.html"
-MISTAKES = 24  # pictures of the worst
 CONFUSIONS = 10  # pairs of classes that are taken for each other most often
 MATRIX_CLASSES = 40  # with more, the confusion matrix is a picture
 FILTERS = 96  # of the first convolution, and kernels of them likewise
 LISTED = 200  # files that were left out
-
-
-class Mistake(NamedTuple):
-    """An image that the network gets wrong."""
-
-    position: int  # in the test set
-    picture: str
-    true: str
-    said: str
-    probability: float  # of what it says
-    of_true: float  # of what is right
 
 
 def write_report(folder: Path, sets: Sets | None = None, threads: int | None = None) -> Path:
@@ -71,7 +60,7 @@ def write_report(folder: Path, sets: Sets | None = None, threads: int | None = N
         classes=_classes(network, evaluation),
         matrix=_matrix(evaluation, network.class_names),
         confusions=_confusions(evaluation, network.class_names),
-        mistakes=worst_mistakes(network, sets.test, preparation) if sets else [],
+        mistakes=_mistakes(network, sets, preparation) if sets else [],
         note=note,
         filters=_filters(network),
         data=_data(settings, results, sets, network.class_names, evaluation),
@@ -112,34 +101,6 @@ def _load_again(settings: Settings) -> tuple[Sets | None, str | None]:
     return sets, None
 
 
-def worst_mistakes(
-    network: Network, test: Dataset, preparation: Preparation | None = None, most: int = MISTAKES
-) -> list[Mistake]:
-    """The images that the network gets wrong, those first that it holds the true class to be least likely for."""
-    found: list[tuple[float, int, Array]] = []
-    for first in range(0, len(test), EVALUATION_BATCH):
-        part = test.take(slice(first, first + EVALUATION_BATCH))
-        probabilities = network.probabilities(preparation.apply(part.images) if preparation else part.images)
-        of_true = probabilities[np.arange(len(part)), part.labels]
-        found += [
-            (float(of_true[k]), first + int(k), probabilities[k])
-            for k in np.flatnonzero(probabilities.argmax(axis=1) != part.labels)
-        ]
-        found = sorted(found, key=lambda each: each[:2])[:most]
-    names = network.class_names
-    return [
-        Mistake(
-            index,
-            data_uri(image_picture(np.asarray(test.take(slice(index, index + 1)).images)[0])),
-            names[int(test.labels[index])],
-            names[int(probabilities.argmax())],
-            float(probabilities.max()),
-            of_true,
-        )
-        for of_true, index, probabilities in found
-    ]
-
-
 # --- the parts ---------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +123,14 @@ def _classes(network: Network, evaluation: Evaluation) -> list[dict[str, Any]]:
             evaluation.precision,
             strict=True,
         )
+    ]
+
+
+def _mistakes(network: Network, sets: Sets, preparation: Preparation | None) -> list[tuple[Mistake, str]]:
+    """The worst, each with its picture as it came."""
+    return [
+        (each, data_uri(image_picture(np.asarray(sets.test.images[each.position]))))
+        for each in worst_mistakes(network, sets.test, preparation)
     ]
 
 
