@@ -122,8 +122,9 @@ def onnx_model(network: Network) -> onnx.ModelProto:
         layer, name, x = node.layer, node.name, list(node.inputs)
         shape = graph.input_shape_of(node)
         match layer:
-            case ScalePixels(low, high):
-                scale, shift = constant(f"{name}.scale", (high - low) / 255), constant(f"{name}.shift", low)
+            case ScalePixels():
+                factors, added = (each[:, None, None] for each in layer.by_channel(shape[0]))
+                scale, shift = constant(f"{name}.scale", factors), constant(f"{name}.shift", added)
                 nodes.append(helper.make_node("Mul", [x[0], scale], [f"{name}.scaled"]))
                 nodes.append(helper.make_node("Add", [f"{name}.scaled", shift], [name]))
             case Convolution():

@@ -14,7 +14,6 @@ from test_report import HOSTILE, Page, finished
 from rot180 import Graph, Network, Node, chain, layers, residual, sequence
 from rot180.chance import Training
 from rot180.cli import main
-from rot180.data.preparation import fit
 from rot180.errors import GraphError, SettingError
 from rot180.explain import (
     deconvnet,
@@ -513,9 +512,10 @@ def test_the_command(digits, capsys, monkeypatch):
     assert printed["page"] == "other.html"
     assert sum(printed["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     from rot180.training import load_run
+    from rot180.training.run import load_run_preparation
 
     network = load_run("run")[1]
-    image = fit("pca:5", sets.train).apply(sets.test.images[:1])[0]
+    image = load_run_preparation("run").apply(sets.test.images[:1])[0]
     np.testing.assert_allclose(printed["maps"]["saliency"], saliency(network, image, 2), rtol=1e-4, atol=1e-7)
     assert printed["arithmetic"][0]["node"] == "F2"
     assert prod(np.shape(printed["maps"]["occlusion"])) == 16

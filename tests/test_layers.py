@@ -211,6 +211,16 @@ def test_b5_entry_by_entry(layer, y, slope):
     np.testing.assert_allclose(dx, slope, rtol=1e-14)
 
 
+def test_d5_pixels_scaled_channel_by_channel():
+    x = np.array([[[[0.0, 255]], [[51, 102]]]])  # one image, two channels of 1x2
+    layer = ScalePixels((-1, 0), (1, 5))
+    y, saved = layer.forward(x, {})
+    np.testing.assert_allclose(y, [[[[-1, 1]], [[1, 2]]]], rtol=1e-14)
+    dx = layer.input_gradient(np.ones_like(x), saved, {})
+    np.testing.assert_allclose(dx, [[[[2 / 255] * 2], [[5 / 255] * 2]]], rtol=1e-14)
+    np.testing.assert_array_equal(ScalePixels(-1, (1, 5)).by_channel(2), [[2 / 255, 6 / 255], [-1, -1]])
+
+
 def test_b5_sigmoid_and_softmax_do_not_overflow():
     y, _ = run(Sigmoid(), [-1e4, 1e4])
     np.testing.assert_array_equal(y, [0, 1])
@@ -671,6 +681,19 @@ def test_b7_batch_normalization_against_torch(shape, training, momentum):
         (lambda: LeakyReLU("steep"), SettingError, "negative_slope is 'steep': give a number"),
         (lambda: ScalePixels(1, 1), SettingError, "pixels cannot be scaled to 1..1: low must be below high"),
         (lambda: ScalePixels(0, float("inf")), SettingError, "high is inf: give a number"),
+        (
+            lambda: ScalePixels((0, 2), (1, 2)),
+            SettingError,
+            "cannot be scaled to .0, 2....1, 2.: low must be below high",
+        ),
+        (lambda: ScalePixels((0, 0), (1, 1, 1)), SettingError, "low has 2 numbers and high 3: give both one for each"),
+        (lambda: ScalePixels(0, ()), SettingError, "high is empty: give a number, or one for each channel"),
+        (lambda: ScalePixels(0, (1, "2")), SettingError, "high of channel 1 is '2': give a number"),
+        (
+            lambda: ScalePixels(0, (1, 2)).output_shape((3, 4, 4)),
+            ShapeError,
+            "high has 2 numbers for an input of 3x4x4: give one, or 3",
+        ),
         (lambda: SquaredError(0.5), SettingError, r"off_target is 0.5: choose 0 \(behind a sigmoid\) or -1"),
         (
             lambda: SoftmaxCrossEntropy().output_shape(((2, 3, 3), ())),

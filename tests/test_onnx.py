@@ -18,8 +18,17 @@ from rot180 import Network, models
 from rot180.chance import Training
 from rot180.cli import main
 from rot180.errors import ModelFileError
+from rot180.graph import sequence
 from rot180.interchange import onnx_check
-from rot180.layers import BatchNormalization, ChannelShuffle, Convolution, Dense, Dropout, ScalePixels
+from rot180.layers import (
+    BatchNormalization,
+    ChannelShuffle,
+    Convolution,
+    Dense,
+    Dropout,
+    ScalePixels,
+    SoftmaxCrossEntropy,
+)
 from rot180.onnx import Backend
 
 RNG = np.random.default_rng(6)
@@ -320,6 +329,53 @@ def test_a_scale_behind_a_batch_normalization_becomes_its_own(tmp_path):
     network = agrees(model_of(nodes, constants), tmp_path)
     assert [type(node.layer) for node in network.graph][:1] == [BatchNormalization]
     assert len(network.graph.nodes) == 3  # a reshape and the loss behind it
+
+
+MEAN = np.array([123.7, 116.3, 103.5], np.float32).reshape(3, 1, 1)
+DEVIATION = np.array([58, 57, 59], np.float32).reshape(3, 1, 1)
+COLOURS = (-2.1328, -2.0404, -1.7542), (2.2638, 2.4333, 2.5678)
+
+
+@pytest.mark.parametrize(
+    ("operators", "limits"),
+    [
+        ([("Sub", 127.5), ("Div", 127.5)], (-1, 1)),
+        ([("Div", 255), ("Sub", 0.5), ("Mul", 2)], (-1, 1)),
+        ([("Sub", MEAN), ("Div", DEVIATION)], COLOURS),
+        ([("Mul", 1 / 255), ("Sub", MEAN / 255), ("Div", DEVIATION / 255)], COLOURS),
+        ([("Mul", 1 / DEVIATION), ("Add", -1)], (-1, (3.3966, 3.4737, 3.3220))),
+    ],
+    ids=["shifted, scaled", "thrice", "by channel", "scaled, by channel", "factors by channel"],
+)
+def test_what_is_done_to_pixels_first_becomes_one_layer(operators, limits, tmp_path):
+    nodes = [(kind, [f"v{k}" if k else "x", f"c{k}"], [f"v{k + 1}"], {}) for k, (kind, _) in enumerate(operators)]
+    constants = {f"c{k}": np.asarray(each, np.float32) for k, (_, each) in enumerate(operators)} | {
+        "w": weights(4, 3, 2, 2)
+    }
+    network = agrees(model_of([*nodes, ("Conv", [f"v{len(nodes)}", "w"], ["y"], {})], constants), tmp_path)
+    pixels, conv, *_ = network.graph
+    assert isinstance(conv.layer, Convolution)
+    assert isinstance(pixels.layer, ScalePixels)
+    for found, expected in zip((pixels.layer.low, pixels.layer.high), limits, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert isinstance(found, tuple) == isinstance(expected, tuple)
+
+
+@pytest.mark.parametrize(
+    "first", [("Sub", ["c", "x"], 255.0), ("Mul", ["x", "c"], weights(3, 6, 5)), ("Add", ["x", "c"], 1e9)], ids=str
+)
+def test_what_is_no_scaling_of_pixels_stays_a_layer_that_learns(first, tmp_path):
+    kind, inputs, constant = first
+    model = model_of([(kind, inputs, ["p"], {}), ("Relu", ["p"], ["y"], {})], {"c": np.asarray(constant, np.float32)})
+    assert type(agrees(model, tmp_path).graph.nodes[0].layer).__name__ == "Affine"
+
+
+def test_pixels_scaled_by_channel_come_back(tmp_path):
+    scaling = ScalePixels((-2.1, -1, 0), (2.2, 3, 0.5))
+    network = Network(sequence((3, 4, 5), pixels=scaling, F=Dense(2), loss=SoftmaxCrossEntropy()), engine="reference")
+    network.export_onnx(tmp_path / "m.onnx")
+    back = rot180.load(tmp_path / "m.onnx", engine="reference").graph.nodes[0].layer
+    np.testing.assert_allclose(back.by_channel(3), scaling.by_channel(3), rtol=1e-6)
 
 
 def test_what_others_read_is_not_changed(tmp_path):

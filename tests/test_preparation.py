@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rot180 import data
+import rot180
+from rot180 import Recipe, data
 from rot180.cli.main import main
 from rot180.data import Dataset, balance, fit, load_npz, split_65_25_10
 from rot180.data.preparation import load_preparation, median, standardized
 from rot180.errors import DataError, SettingError
+from rot180.layers import ScalePixels
+from rot180.training.loop import hold_out
+from rot180.training.run import PREPARATION
 
 NAMES = "a", "b", "c"
 
@@ -81,10 +85,19 @@ def test_a_preparation_comes_from_the_training_images_alone():
 
 def test_standardising_is_a_scaling_of_pixels():
     dataset = correlated()
-    low, high = standardized(dataset)
-    scaled = dataset.images * ((high - low) / 255) + low
-    assert abs(scaled.mean()) < 1e-4
-    assert scaled.std() == pytest.approx(1, abs=1e-4)
+    scaled, _ = ScalePixels(*standardized(dataset)).forward(dataset.images.astype(np.float64), {})
+    np.testing.assert_allclose(scaled.mean((0, 2, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose(scaled.std((0, 2, 3)), 1, rtol=1e-12)
+
+
+def test_standardising_one_channel_gives_two_numbers():
+    images = np.array([0, 100], np.uint8).reshape(2, 1, 1, 1)
+    assert standardized(Dataset(images, [0, 0], ("one",))) == (-1, (255 - 50) / 50)
+
+
+def test_a_channel_that_is_the_same_everywhere_is_only_shifted():
+    images = np.array([[0, 7], [100, 7]], np.uint8).reshape(2, 2, 1, 1)
+    assert standardized(Dataset(images, [0, 0], ("one",))) == ((-1, -7), (4.1, 248))
 
 
 # --- denoising ---------------------------------------------------------------------------------------------------
@@ -288,6 +301,18 @@ def digits(tmp_path):
     chosen = np.concatenate([np.flatnonzero(train.labels == label)[:count] for label, count in ((0, 60), (1, 20))])
     np.savez(tmp_path / "d.npz", images=train.images[chosen, 0], labels=train.labels[chosen])
     return tmp_path / "d.npz"
+
+
+@pytest.mark.parametrize("prepare", ["standardize", "pca:3"])
+def test_nothing_is_fitted_to_validation_images(digits, tmp_path, prepare):
+    options = "--engine reference --epochs 1 --network lenet-5 --validation 0.4 --json --seed 3"
+    assert main(["train", str(digits), "--out", str(tmp_path / "r"), "--prepare", prepare, *options.split()]) == 0
+    learned, _ = hold_out(load_npz(digits).train, Recipe(validation=0.4, seed=3))
+    if prepare == "standardize":
+        layer = rot180.load(tmp_path / "r" / "weights.safetensors").graph.nodes[0].layer
+        assert (layer.low, layer.high) == standardized(learned)
+    else:
+        np.testing.assert_array_equal(load_preparation(tmp_path / "r" / PREPARATION).mean, fit(prepare, learned).mean)
 
 
 @pytest.mark.parametrize("prepare", ["standardize", "denoise", "pca:20", "zca"])

@@ -15,7 +15,6 @@ from PIL import Image
 from rot180 import Network, Recipe, data, sequence
 from rot180.cli import main
 from rot180.data import Dataset, Sets
-from rot180.data.preparation import fit
 from rot180.errors import RunError
 from rot180.explain import write_report
 from rot180.explain.mistakes import worst_mistakes
@@ -193,7 +192,7 @@ def test_mistakes_of_a_network_whose_images_are_prepared(tmp_path):
     sets = Sets(blobs(), blobs(21, 6))
     run, results = finished(tmp_path / "r", sets, prepare="pca:3")
     _, network = load_run(tmp_path / "r")
-    prepared = fit("pca:3", sets.train)
+    prepared = run.preparation
     found = worst_mistakes(network, sets.test, prepared)
     probabilities = network.probabilities(prepared.apply(sets.test.images))
     assert (

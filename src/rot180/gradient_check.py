@@ -117,6 +117,7 @@ EXAMPLES: tuple[tuple[Layer, Shape | tuple[Shape, ...]], ...] = (
     (LogSoftmax(), (5,)),
     (LogSoftmax(), (3, 2, 4)),
     (ScalePixels(-0.1, 1.175), (2, 3, 4)),
+    (ScalePixels((-0.1, -2), (1.175, 1)), (2, 3, 4)),
     (BatchNormalization(), (3, 4, 5)),
     (BatchNormalization(), (6,)),
     (LocalResponseNormalization(alpha=0.3), (7, 3, 4)),

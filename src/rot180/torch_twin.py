@@ -106,8 +106,10 @@ def torch_layer(layer: Layer, x: list[Any], p: dict[str, Any], training: bool) -
     torch = import_torch()
     f: Any = torch.nn.functional
     match layer:
-        case ScalePixels(low, high):
-            return x[0] * ((high - low) / 255) + low
+        case ScalePixels():
+            shape = -1, *(1,) * (x[0].ndim - 2)
+            scale, low = (torch.tensor(each, dtype=x[0].dtype) for each in layer.by_channel(x[0].shape[1]))
+            return x[0] * scale.reshape(shape) + low.reshape(shape)
         case Convolution():
             maps, padding = _padded(f, x[0], layer.pads(tuple(x[0].shape[1:])))
             stride, dilation = pair(layer.stride, "stride"), pair(layer.dilation, "dilation")

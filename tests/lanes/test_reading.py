@@ -27,14 +27,15 @@ BENDS = {
     "all": Augmentation(2, True, 15, 0.2, 10, (8, 2), 0.5, 2),
 }
 SEED, EPOCH = 3, 5
+AS_THEY_ARE = ScalePixels(0, 255)
 
 
-def read(images, order, augmentation, batch=20, threads=2, normalizes=False):
+def read(images, order, augmentation, batch=20, threads=2, normalizes=False, scaling=AS_THEY_ARE):
     """What a network is given: its scores are its pixels, and its learning rate is 0."""
     shape, pixels = images.shape[1:], int(np.prod(images.shape[1:]))
     nothing = {"nothing": residual(chain(norm=BatchNormalization()))} if normalizes else {}
     scores = {"scores": Dense(pixels, bias=False), "loss": SoftmaxCrossEntropy()}
-    network = Network(sequence(shape, pixels=ScalePixels(0, 255), **nothing, **scores))
+    network = Network(sequence(shape, pixels=scaling, **nothing, **scores))
     for parameters in network.layout.views(network.parameters).values():
         for name, value in parameters.items():
             value[...] = np.eye(pixels) if name == "w" else 0
@@ -79,6 +80,17 @@ def test_resampled_images_are_the_definitions(augmentation, shape, dtype):
     expected = augmentation.apply(images[order], SEED, EPOCH, order)
     assert (np.abs(expected - images[order]).max(axis=(1, 2, 3)) > 1).sum() > 50
     np.testing.assert_allclose(read(images, order, augmentation), expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("augmentation", [MOVES["all"], BENDS["all"]], ids=["moves", "bends"])
+def test_each_channel_is_scaled_as_it_is_read(augmentation):
+    """What lies outside the image is 0 before it is scaled, in every channel."""
+    images, order = some_images((3, 6, 5), np.uint8), np.arange(70)
+    scaling = ScalePixels((-2.1, -1, 0), (2.2, 3, 255))
+    expected, _ = scaling.forward(augmentation.apply(images, SEED, EPOCH, order).astype(np.float32), {})
+    found = read(images, order, augmentation, scaling=scaling)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
+    np.testing.assert_array_equal(found[:, 0].min(), np.float32(-2.1))
 
 
 @pytest.mark.parametrize("augmentation", [MOVES["all"], BENDS["all"]], ids=["moves", "bends"])

@@ -234,7 +234,7 @@ def test_what_goes_with_first_convolutions(monkeypatch):
     def pools(**layers):
         return "max_pooling_of_one" in rows(both_ways(classifier(shape, **layers), monkeypatch))
 
-    assert not pools(scale=ScalePixels(-1, 3), first=first, pool=pool, relu=ReLU(), dropout=Dropout())
+    assert not pools(scale=ScalePixels((-1, -2), (3, 0.5)), first=first, pool=pool, relu=ReLU(), dropout=Dropout())
     assert not pools(first=first, pool=pool, norm=BatchNormalization(), relu=ReLU())
     assert not pools(drop=Dropout(), first=first, same=Identity(), pool=pool, back=Convolution(18, 2, padding=1))
     assert pools(first=first, pool=pool, again=MaxPooling(2, remainder="floor"))  # the second is left
@@ -339,6 +339,10 @@ def test_layers_on_maps(layer, channels):
         check(classifier((channels, 7, 9), layer=layer, back=Convolution(18, 2, padding=1), relu=ReLU()))
 
 
+def test_maps_scaled_one_by_one():
+    check(classifier((3, 7, 9), front=Convolution(37, 2), layer=ScalePixels(-1, tuple(range(37)))))
+
+
 @pytest.mark.parametrize(
     "layer", [Dense(17), BatchNormalization(), ReLU(), Sigmoid(), Softmax(), Identity(), Dropout(0.3)], ids=str
 )
@@ -429,7 +433,7 @@ def inception():
     """Branches of every kind, a residual block, a batch normalization between, groups."""
     return sequence(
         (3, 17, 15),
-        pixels=ScalePixels(-1, 1),
+        pixels=ScalePixels((-1, -2.1, 0), (1, 2.2, 1)),
         stem=Convolution(20, 3, stride=2),
         norm0=BatchNormalization(),
         both=branches(

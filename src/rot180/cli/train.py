@@ -45,6 +45,7 @@ from rot180.notices import notify
 from rot180.optimizers import OPTIMIZERS, SGD
 from rot180.parameters import INITIALIZERS
 from rot180.training.averaging import AVERAGES
+from rot180.training.loop import hold_out
 from rot180.training.recipe import MODES, SHORT_MODES, Recipe
 from rot180.training.recipe_file import RecipeFile, read_recipe_file
 from rot180.training.run import Run, Settings, read_settings
@@ -211,7 +212,8 @@ def _new(arguments: argparse.Namespace) -> Run:
     if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
         raise SettingError(f"--images is {arguments.images}: choose from 1 to {len(sets.train)}")
     if arguments.prepare == "standardize":
-        graph = _with_pixels(graph, ScalePixels(*standardized(sets.train.take(slice(arguments.images)))))
+        learned_from, _ = hold_out(sets.train.take(slice(arguments.images)), recipe)
+        graph = _with_pixels(graph, ScalePixels(*standardized(learned_from)))
     elif arguments.prepare == "zca":  # pixels of unit variance need no scaling
         graph = _with_pixels(graph, ScalePixels(0, LARGEST_PIXEL))
     settings = Settings(

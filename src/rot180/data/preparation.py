@@ -14,8 +14,9 @@ Bell and Sejnowski 1997 (ZCA); seed 002 on preparing data.
 
 import os
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import prod
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -170,15 +171,23 @@ def median(images: Array) -> Array:
     return np.concatenate(parts).astype(images.dtype) if parts else images
 
 
-def standardized(dataset: Dataset) -> tuple[float, float]:
-    """(low, high) of the ScalePixels that gives the images' pixels zero mean and unit variance over all channels.
+Limit: TypeAlias = float | tuple[float, ...]
 
-    Raises DataError where all pixels are the same.
+
+def standardized(dataset: Dataset) -> tuple[Limit, Limit]:
+    """(low, high) of the ScalePixels that gives each channel of the images zero mean and unit variance.
+
+    Numbers for images of one channel, else tuples of one for each. A channel whose pixels are all the same is only
+    shifted; raises DataError where that is so of all channels.
     """
     parts = [slice(first, first + AT_ONCE) for first in range(0, len(dataset), AT_ONCE)]  # of what may lie in a file
-    values = len(dataset) * int(np.prod(dataset.shape))
-    mean = sum(float(dataset.images[part].sum(dtype=np.float64)) for part in parts) / values
-    deviation = sqrt(sum(float(np.square(dataset.images[part] - mean).sum()) for part in parts) / values)
-    if not deviation > 0:
+    values = len(dataset) * prod(dataset.shape[1:])
+    none, columns = np.zeros(dataset.shape[0]), (0, 2, 3)
+    mean = sum((dataset.images[part].sum(columns, np.float64) for part in parts), none) / values  # (C,)
+    apart = (np.square(dataset.images[part] - mean[:, None, None]).sum(columns) for part in parts)
+    deviation = np.sqrt(sum(apart, none) / values)
+    if not deviation.any():
         raise DataError(f"{dataset.name}: all pixels are the same; they cannot be standardised")
-    return -mean / deviation, (255 - mean) / deviation
+    deviation[deviation == 0] = 1
+    low, high = (tuple(map(float, limit)) for limit in (-mean / deviation, (255 - mean) / deviation))
+    return (low, high) if len(low) > 1 else (low[0], high[0])

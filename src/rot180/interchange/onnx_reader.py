@@ -38,6 +38,8 @@ from rot180.layers import (
 ANY_BATCH = 1009  # stands for a number of images that is left open; a prime, so that shapes that mix it in are noticed
 MOST_PARAMETERS = 2**29  # of all layers together
 MOST_CLASSES = 2**20
+LARGEST_SCALE = 1e6  # that pixels are multiplied by, or shifted
+ROUNDING = 1e-6
 
 
 class Value(NamedTuple):
@@ -228,8 +230,8 @@ class _Reading:
     def _joined(self, operation: Operation, value: Value, step: Step) -> Value | None:
         """The scaling or shifting as part of the layer before, where nobody else sees that: then it is that layer's.
 
-        Pixels scaled by one number, then shifted by one: ScalePixels. Batch normalization, scaled and shifted map by
-        map: its γ and β. A sum of products, shifted map by map: its bias.
+        Pixels scaled and shifted, all alike or channel by channel: ScalePixels. Batch normalization, scaled and shifted
+        map by map: its γ and β. A sum of products, shifted map by map: its bias.
         """
         w, b = step.arrays.get("w"), step.arrays.get("b")
         pixels = self._scaled_pixels(value, w, b)
@@ -261,16 +263,24 @@ class _Reading:
         return None
 
     def _scaled_pixels(self, value: Value, w: Array | None, b: Array | None) -> ScalePixels | None:
-        """The image scaled, or what is scaled already shifted, by one number."""
-        if any(each is not None and each.size != 1 for each in (w, b)):
+        """The image, or what is scaled pixels already, times w plus b: numbers, or one for each channel.
+
+        None where this is something else, or where low and high would lie too near together for float32.
+        """
+        layer = ScalePixels(0, 255) if value.node == IMAGE else self.nodes[value.node].layer
+        channels = self.shapes[value.node][0]
+        shapes = {each.shape for each in (w, b) if each is not None and each.size > 1}
+        if not isinstance(layer, ScalePixels) or not shapes <= {(channels, 1, 1)}:
             return None
-        if value.node == IMAGE and b is None and w is not None and 0 < float(w.item()) < 1e6:
-            return ScalePixels(0.0, shortest(float(w.item()) * 255))
-        made = self.nodes.get(value.node)
-        if made and isinstance(made.layer, ScalePixels) and w is None and b is not None:
-            low, high = (shortest(limit + float(b.item())) for limit in (made.layer.low, made.layer.high))
-            return ScalePixels(low, high) if low < high else None
-        return None
+        times, plus = np.float64(1 if w is None else w).ravel(), np.float64(0 if b is None else b).ravel()
+        before, low = layer.by_channel(channels)
+        scale, low = before * times, low * times + plus
+        if not ((scale > 0) & (scale < LARGEST_SCALE) & (np.abs(low) < LARGEST_SCALE)).all():
+            return None
+        lows, spans = (tuple(map(shortest, each)) for each in (low, 255 * scale))
+        limits = lows, tuple(shortest(each + span) for each, span in zip(lows, spans, strict=True))
+        made = ScalePixels(*(limit[0] if len(set(limit)) == 1 else limit for limit in limits))
+        return made if np.allclose(made.by_channel(channels)[0], scale, rtol=ROUNDING, atol=0) else None
 
     # --- nodes -------------------------------------------------------------------------------------------------
 

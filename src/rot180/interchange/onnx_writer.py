@@ -357,8 +357,10 @@ def _global_average_pooling(place: Place) -> None:
 @writes(ScalePixels)
 def _scale_pixels(place: Place) -> None:
     layer: ScalePixels = place.layer
-    scaled = place.emit("Mul", place.x(), place.constant("scale", (layer.high - layer.low) / 255))
-    place.emit("Add", scaled, place.constant("low", float(layer.low)))
+    one = not isinstance(layer.low, tuple) and not isinstance(layer.high, tuple)
+    shape = () if one else (place.shape[0], *(1,) * (len(place.shape) - 1))
+    scale, low = (each.astype(np.float32).reshape(shape) for each in layer.by_channel(1 if one else place.shape[0]))
+    place.emit("Add", place.emit("Mul", place.x(), place.constant("scale", scale)), place.constant("low", low))
 
 
 @writes(Identity)

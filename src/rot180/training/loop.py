@@ -116,9 +116,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.data.check_fits(self.network.graph.input_shape, self.network.graph.classes)
-        if self.validation is None and self.recipe.validation:
-            held_out = self.recipe.validation
-            self.data, self.validation = split(self.data, [1 - held_out, held_out], self.recipe.seed)
+        if self.validation is None:
+            self.data, self.validation = hold_out(self.data, self.recipe)
         if not len(self.data):
             raise DataError(f"{self.data.name}: there are no images to train on")
         self.recipe.augmentation.check_fits(self.data.shape)
@@ -426,6 +425,14 @@ def _swap(one: Array, other: Array) -> None:
     for first in range(0, one.size, SWAP):
         part = slice(first, first + SWAP)
         one[part], other[part] = other[part].copy(), one[part].copy()
+
+
+def hold_out(data: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    """The images that are learned from, and the recipe's share of validation images; None where it has none."""
+    if not recipe.validation:
+        return data, None
+    learned, held_out = split(data, [1 - recipe.validation, recipe.validation], recipe.seed)
+    return learned, held_out
 
 
 def train(

@@ -22,7 +22,7 @@ import numpy as np
 
 from rot180.chance import Training
 from rot180.data.balance import NOISE, BalanceReport, balance
-from rot180.data.dataset import Sets, split
+from rot180.data.dataset import Sets
 from rot180.data.folder import PictureOptions
 from rot180.data.preparation import Preparation, fit, load_preparation
 from rot180.engines import Trains
@@ -31,7 +31,7 @@ from rot180.files import UNFINISHED, Lock, replace_file
 from rot180.graph import Graph
 from rot180.network import EVALUATION_BATCH, Evaluation, Network
 from rot180.training.checkpoint import load_checkpoint, save_checkpoint
-from rot180.training.loop import Step, Trainer
+from rot180.training.loop import Step, Trainer, hold_out
 from rot180.training.recipe import Recipe
 from rot180.version import VERSION
 
@@ -121,17 +121,13 @@ class Run:
         """
         self.folder = folder
         self.loaded = sets  # as they came
-        train = settings.used(sets).train
+        train, validation = hold_out(settings.used(sets).train, settings.recipe)  # first: nothing is fitted to them
         digest = data_digest(settings.used(sets))
         if resume and settings.data_digest != digest:
             raise RunError(f"{folder}: {settings.data} is no longer the data that the run began with; start a new run")
         self.settings = Settings(**{**vars(settings), "data_digest": digest})
-        validation = None
         self.balance_report: BalanceReport | None = None
         if settings.balance:
-            if settings.recipe.validation:  # held out first: a copy is never validated with its original
-                held_out = settings.recipe.validation
-                train, validation = split(train, [1 - held_out, held_out], settings.recipe.seed)
             train, self.balance_report = balance(train, settings.balance, settings.recipe.seed, settings.noise)
         self.sets = Sets(train, sets.test)
         self.preparation: Preparation | None = None

@@ -417,14 +417,14 @@ def _source(
         labels, order = labels_of_rows, images.rows[order]
         images = images.base
     none, as_bytes = np.empty(0), images.dtype == np.uint8
-    pixels = plan.pixels
+    scale, low = plan.pixels.by_channel(plan.maps(IMAGE).channels)
     return Images(
         bytes=np.ascontiguousarray(images if as_bytes else none, np.uint8).reshape(-1),
         floats=np.ascontiguousarray(none if as_bytes else images, np.float32).reshape(-1),
         labels=np.ascontiguousarray(labels, np.int64),
         order=np.ascontiguousarray(order, np.int64),
-        low=float(pixels.low),
-        scale=float(pixels.high - pixels.low) / 255,
+        low=low.astype(np.float32),
+        scale=scale.astype(np.float32),
         variation=varied or unvaried(),
         seed=seed,
         step=step,

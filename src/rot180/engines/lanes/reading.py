@@ -44,8 +44,8 @@ class Images(NamedTuple):
     floats: Array  # float32, likewise; one of the two is given
     labels: Array  # int64, (n,)
     order: Array  # int64: which image is taken when
-    low: float  # a pixel v becomes low + v · scale
-    scale: float
+    low: Array  # float32, (C,): a pixel v of channel c becomes low[c] + v · scale[c]
+    scale: Array
     variation: Variation
     seed: int
     step: int  # the first update's number, for layers that need chance
@@ -107,7 +107,8 @@ def read_group(
             A[label + (2 + part) * LANES + n] = float((chance >> np.uint64(48 - 16 * part)) & np.uint64(SIXTEEN_BITS))
         A[label + 6 * LANES + n] = float(images.first_image + position + n)
         if not exists:
-            fill(to, n, A, 0, to.height, 0, to.width, np.float32(0.0))
+            for c in range(to.channels):
+                fill(to, c, n, A, 0, to.height, 0, to.width, np.float32(0.0))
         elif images.variation.resamples:
             read_resampled(images, images.variation, images.variation.field[thread], to, n, A, index, turn)
         else:
@@ -116,17 +117,17 @@ def read_group(
             side, top = images.variation.cutout, images.variation.cuts[2 * turn]
             left = images.variation.cuts[2 * turn + 1]
             rows, columns = (max(0, top), min(to.height, top + side)), (max(0, left), min(to.width, left + side))
-            fill(to, n, A, rows[0], rows[1], columns[0], columns[1], np.float32(images.low))
+            for c in range(to.channels):
+                fill(to, c, n, A, rows[0], rows[1], columns[0], columns[1], images.low[c])
 
 
 @helper
-def fill(to: Maps, n: int, A: Array, top: int, bottom: int, left: int, right: int, value: Any) -> None:
-    """One value in a rectangle of lane n of all maps."""
-    for c in range(to.channels):
-        for i in range(top, bottom):
-            here = to.start + c * to.plane + i * to.line + n
-            for j in range(left, right):
-                A[here + j * LANES] = value
+def fill(to: Maps, c: int, n: int, A: Array, top: int, bottom: int, left: int, right: int, value: Any) -> None:
+    """One value in a rectangle of lane n of a map."""
+    for i in range(top, bottom):
+        here = to.start + c * to.plane + i * to.line + n
+        for j in range(left, right):
+            A[here + j * LANES] = value
 
 
 @helper
@@ -140,8 +141,8 @@ def read_moved(images: Images, variation: Variation, to: Maps, n: int, A: Array,
     first = max(0, -right) if way > 0 else max(0, right - to.width + 1)
     last = min(to.width, to.width - right) if way > 0 else min(to.width, right + 1)
     pixels = to.channels * to.height * to.width
-    low, scale = np.float32(images.low), np.float32(images.scale)
     for c in range(to.channels):
+        low, scale = images.low[c], images.scale[c]
         for i in range(to.height):
             here = to.start + c * to.plane + i * to.line + n
             seen = 0 <= i + down < to.height
@@ -219,7 +220,6 @@ def read_resampled(
     a = 6 * turn
     ii, ij, i0 = variation.places[a], variation.places[a + 1], variation.places[a + 2]
     ji, jj, j0 = variation.places[a + 3], variation.places[a + 4], variation.places[a + 5]
-    low, scale = np.float32(images.low), np.float32(images.scale)
     for i in range(to.height):
         for j in range(to.width):
             here = to.start + i * to.line + j * LANES + n
@@ -229,7 +229,7 @@ def read_resampled(
                 x += F[(size + i * to.width + j) * LANES + n]
             if y <= -1.0 or y >= to.height or x <= -1.0 or x >= to.width:
                 for c in range(to.channels):
-                    A[here + c * to.plane] = low
+                    A[here + c * to.plane] = images.low[c]
                 continue
             row, column = floor(y), floor(x)
             down, right = np.float32(y - row), np.float32(x - column)
@@ -247,4 +247,4 @@ def read_resampled(
                     above += right * pixel(images, to, start, row, column + 1)
                     below = left * pixel(images, to, start, row + 1, column)
                     below += right * pixel(images, to, start, row + 1, column + 1)
-                A[here + c * to.plane] = (up * above + down * below) * scale + low
+                A[here + c * to.plane] = (up * above + down * below) * images.scale[c] + images.low[c]

@@ -50,7 +50,7 @@ def compile_runner() -> None:
     rows, matrix = Rows(ints, ints, ints), np.zeros((1, LANES), np.float32)
     tables = Tables(rows, rows, 1, 1, maps, maps, maps, maps)
     memory = Memory(floats, floats, 1, LANES, matrix, matrix, matrix, floats, floats, floats, ints, 0)
-    images = Images(np.empty(0, np.uint8), floats, ints, ints, 0.0, 1.0, unvaried(), 0, 0, 0)
+    images = Images(np.empty(0, np.uint8), floats, ints, ints, floats, floats, unvaried(), 0, 0, 0)
     none = np.empty((0, 3), np.int64), 0, np.empty((0, 4), np.int64), floats, 0, ints, floats, floats, np.empty(0)
     updates = Updates(LANES, 0, 0, *none, ints)
     run(tables, memory, images, updates, np.zeros(BARRIER_COUNTERS, np.int64), 0, 1)

@@ -125,8 +125,12 @@ class SinglePlan(Plan):
         return pixels_fill_lanes(case_of(layer, self.graph.input_shape_of(node), self.precise))
 
     def _begin(self) -> None:
-        row = Row(self.picture(IMAGE), (self.pixels.high - self.pixels.low) / 255, self.pixels.low)
-        self.body.append(Step(read_image, row, row.image.height, IMAGE))
+        image, pixels = self.picture(IMAGE), self.pixels
+        channels, height, _ = super()._size(IMAGE)
+        plane = 1 if image.channels == channels else height * image.line
+        site = Position(self, Node(IMAGE, pixels, ()))
+        w, b = (site.constants(*each) for each in zip(("scale", "low"), pixels.by_channel(channels), strict=True))
+        self.body.append(Step(read_image, Row(image, channels, height, plane, w, b), height, IMAGE))
 
     def _forward(self, node: Node) -> None:
         lowering = lowering_of(node.layer, SINGLE_LOWERINGS)
