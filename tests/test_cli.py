@@ -493,10 +493,11 @@ def test_a_bad_picture_is_named_and_the_others_are_answered(trained, pictures, t
     out, err = capsys.readouterr()
     assert all(path in out for path in good)
     assert not any(path in out for path in bad)
-    torn, blank, none = err.splitlines()
+    torn, blank, none, counted = err.splitlines()
     assert torn.startswith(f"rot180: {bad[0]}: not a picture that can be read (")
     assert blank == f"rot180: {bad[1]}: the picture shows nothing but its background"
     assert none == f"rot180: {bad[2]}: there is no such file"
+    assert counted == "rot180: 3 of 5 could not be read"
     assert main([*argv, "--json"]) == 1
     results = json.loads(capsys.readouterr().out)
     assert [result["image"] for result in results] == [good[0], *bad, good[1]]

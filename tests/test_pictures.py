@@ -233,10 +233,15 @@ def test_a_missing_file_and_a_folder(tmp_path):
     refused(tmp_path, r"not a picture that can be read \(.*\); give JPEG, PNG, GIF, BMP, TIFF, WEBP$")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, I am a text file", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a"])
+@pytest.mark.parametrize("content", [b"hello, I am a text file", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a"])
 def test_a_file_that_is_no_picture(tmp_path, content):
     (tmp_path / "d.png").write_bytes(content)
     refused(tmp_path / "d.png", r"not a picture that can be read \(.*\); give JPEG, PNG, GIF, BMP, TIFF, WEBP$")
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "d.png").touch()
+    refused(tmp_path / "d.png", "the file is empty$")
 
 
 def test_formats_outside_the_list_are_not_opened(tmp_path):
@@ -305,7 +310,7 @@ def test_a_huge_declared_size_allocates_nothing(tmp_path, width, height):
 
 def test_the_text_for_too_many_pixels(tmp_path):
     (tmp_path / "d.png").write_bytes(png_of(10_001, 10_000))
-    refused(tmp_path / "d.png", "10001x10000 is more than 100000000 pixels$")
+    refused(tmp_path / "d.png", "10001x10000 is more than 100,000,000 pixels$")
 
 
 def test_half_a_file_says_so(tmp_path):

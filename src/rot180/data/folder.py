@@ -103,9 +103,17 @@ def load_folder(folder: str | os.PathLike[str], options: PictureOptions = AS_USU
         train, test = (every.take(np.flatnonzero((parts == test_part) == wanted)) for wanted in (False, True))
         rule = f"by folders: {test_part} is for testing"
         rule += ", val joins training" if test_part == "test" and (parts == "val").any() else ""
-    for dataset, what in ((train, "train on"), (test, "test on")):
-        if not len(dataset):
-            raise DataError(f"{folder}: there are no pictures to {what}; see what was left out, or add some")
+    if not len(train):
+        raise DataError(f"{folder}: there are no pictures to train on; put some into train/CLASS")
+    if not len(test):
+        raise DataError(
+            f"{folder}: there are no pictures to test on; "
+            + (
+                f"add test/ or val/, or name {Path(folder) / 'train'}, of which a quarter is then for testing"
+                if parts.any()
+                else "put three or more into a class's folder"
+            )
+        )
     report = {**(every.report or {}), "split": rule, "classes": _counts(every.class_names, train, test)}
     counts = [each["train"] for each in report["classes"].values() if each["train"]]
     report["imbalance"] = round(max(counts) / min(counts), 2) if counts else None
@@ -165,6 +173,7 @@ def read_folder(folder: str | os.PathLike[str], options: PictureOptions = AS_USU
         skipped += [(name, f"a class that the network does not know; it knows {', '.join(names)}") for name in unknown]
     kept = np.flatnonzero(mapping[labels] >= 0)
     _tell(skipped)
+    _tell_apart(names)
     if not kept.size:
         raise DataError(f"{folder}: of {len(listing.files):,} pictures none could be used; {_first(skipped)}")
     if len(names) < 2:
@@ -198,7 +207,7 @@ def list_folder(folder: Path) -> Listing:
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     roots = {part: [below[name] for name in names if name in below] for part, names in PARTS.items()}
-    if not roots["train"]:
+    if not roots["train"] and sum(map(len, roots.values())) < len(below):  # then they are classes like the others
         roots = {"": [folder]}
     skipped: list[tuple[str, str]] = []
     found: list[tuple[str, str, Path, os.stat_result]] = []
@@ -209,7 +218,10 @@ def list_folder(folder: Path) -> Listing:
                     skipped.append((_name(entry, folder), "a link that leads out of the folder"))
                 elif entry.is_dir():
                     kind = shown(unicodedata.normalize("NFC", entry.name))
-                    found += [(kind, part, *file) for file in _files(entry, folder, skipped)]
+                    of_kind = [(kind, part, *file) for file in _files(entry, folder, skipped)]
+                    found += of_kind
+                    if not of_kind:
+                        skipped.append((_name(entry, folder), "there is no picture in it"))
                 elif entry.suffix.lower() in SUFFIXES:
                     skipped.append((_name(entry, folder), "it lies in no class's folder"))
     names = tuple(sorted({kind for kind, *_ in found}))
@@ -246,7 +258,7 @@ def _files(place: Path, folder: Path, skipped: list[tuple[str, str]]) -> Iterato
             try:
                 reason, status = _objection(path, folder), path.stat()
             except OSError as error:
-                reason = error.strerror or str(error)
+                reason = "a link that leads nowhere" if path.is_symlink() else error.strerror or str(error)
             if reason:
                 skipped.append((_name(path, folder), reason))
             else:
@@ -259,7 +271,9 @@ def _objection(path: Path, folder: Path) -> str:
         return "no picture by its name"
     if _leads_out(path, folder):
         return "a link that leads out of the folder"
-    return "" if stat.S_ISREG(path.stat().st_mode) else "no plain file"
+    if not stat.S_ISREG(path.stat().st_mode):
+        return "no plain file"
+    return "" if os.access(path, os.R_OK) else "there is no permission to read it"
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -267,7 +281,8 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _leads_out(path: Path, folder: Path) -> bool:
-    return path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
+    """A link to somewhere else. (realpath, unlike Path.resolve, does not mind links that go round in a circle.)"""
+    return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -361,6 +376,15 @@ def _tell(skipped: list[tuple[str, str]]) -> None:
         notify(f"left out: {shown(file)}: {shown(reason)}")
     if len(skipped) > NAMED:
         notify(f"left out: {len(skipped) - NAMED:,} more (a run's results.json names them all)")
+
+
+def _tell_apart(names: tuple[str, ...]) -> None:
+    """Point out classes that may be meant to be one."""
+    alike: dict[str, str] = {}
+    for name in names:
+        other = alike.setdefault(name.casefold(), name)
+        if other != name:
+            notify(f"{shown(other)} and {shown(name)} are two classes, though their names differ in capitals alone")
 
 
 def _first(skipped: list[tuple[str, str]]) -> str:

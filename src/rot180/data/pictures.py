@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rot180.arrays import Array, Shape
 from rot180.errors import DataError
@@ -33,13 +33,13 @@ def read_picture(path: str | os.PathLike[str], side: int | None = None) -> Image
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path}: has more than {MOST_BYTES:,} bytes")
+        if not 0 < (size := path.stat().st_size) <= MOST_BYTES:
+            raise DataError(f"{path}: " + (f"has more than {MOST_BYTES:,} bytes" if size else "the file is empty"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own remarks on size and odd metadata
             with Image.open(path, formats=FORMATS) as picture:
                 if picture.width * picture.height > MOST_PIXELS:
-                    raise DataError(f"{path}: {picture.width}x{picture.height} is more than {MOST_PIXELS} pixels")
+                    raise DataError(f"{path}: {picture.width}x{picture.height} is more than {MOST_PIXELS:,} pixels")
                 if side:
                     picture.draft(None, (2 * side, 2 * side))
                 return _eight_bits(ImageOps.exif_transpose(picture))
@@ -47,9 +47,19 @@ def read_picture(path: str | os.PathLike[str], side: int | None = None) -> Image
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
+    except PermissionError as error:
+        raise DataError(f"{path}: there is no permission to read it") from error
+    except UnidentifiedImageError as error:
+        raise _unreadable(path, "it is something else, or damaged where it begins") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit: it looks before we can
+        raise DataError(f"{path}: declares more than {MOST_PIXELS:,} pixels") from error
     except Exception as error:  # decoders raise anything on damaged files: OSError, SyntaxError, struct.error, ...
         reason = str(error).replace(f"'{path}'", "it") or type(error).__name__
-        raise DataError(f"{path}: not a picture that can be read ({reason}); give {', '.join(FORMATS)}") from error
+        raise _unreadable(path, reason) from error
+
+
+def _unreadable(path: Path, reason: str) -> DataError:
+    return DataError(f"{path}: not a picture that can be read ({reason}); give {', '.join(FORMATS)}")
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rot180.data.cifar import is_cifar_folder, load_cifar_folder
 from rot180.data.dataset import Dataset, Sets
-from rot180.data.folder import AS_USUAL, PictureOptions, is_picture_folder, load_folder, load_test_folder
+from rot180.data.folder import AS_USUAL, SUFFIXES, PictureOptions, is_picture_folder, load_folder, load_test_folder
 from rot180.data.idx import is_idx_folder, load_idx_folder
 from rot180.data.mnist import mnist
 from rot180.data.npz import load_npz
@@ -30,6 +30,10 @@ def load(source: str | os.PathLike[str] = EMBEDDED, pictures: PictureOptions = A
         return load_npz(folder)
     if is_picture_folder(folder):
         return load_folder(folder, pictures)
+    if folder.is_dir() and any(each.suffix.lower() in SUFFIXES for each in folder.iterdir()):
+        raise DataError(
+            f"{folder}: its pictures lie in no class's folder; put them into {folder / 'CLASS'}, one for each"
+        )
     what = "holds no data set" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
     raise DataError(
         f"{folder} {what}: give the word mnist, or a folder with a sub-folder of pictures for each class, or with "
