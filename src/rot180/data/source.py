@@ -31,9 +31,7 @@ def load(source: str | os.PathLike[str] = EMBEDDED, pictures: PictureOptions = A
     if is_picture_folder(folder):
         return load_folder(folder, pictures)
     if folder.is_dir() and any(each.suffix.lower() in SUFFIXES for each in folder.iterdir()):
-        raise DataError(
-            f"{folder}: its pictures lie in no class's folder; put them into {folder / 'CLASS'}, one for each"
-        )
+        raise DataError(f"{folder}: its pictures lie in no class's folder; put those of each into {folder / 'CLASS'}")
     what = "holds no data set" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
     raise DataError(
         f"{folder} {what}: give the word mnist, or a folder with a sub-folder of pictures for each class, or with "
