@@ -26,6 +26,7 @@ from rot180.layers import (
     Convolution,
     Dense,
     Dropout,
+    Pad,
     ScalePixels,
     SoftmaxCrossEntropy,
 )
@@ -415,6 +416,33 @@ def test_single_operators(kind, attributes, extra, tmp_path):
     """Before an activation, so that a softmax is not the end."""
     nodes = [(kind, ["x", *extra], ["h"], attributes), ("Tanh", ["h"], ["y"], {})]
     agrees(model_of(nodes, extra), tmp_path)
+
+
+def test_zeros_around_maps_are_the_padding_of_what_reads_them(tmp_path):
+    """As PyTorch exports networks that pad one side more than the other; others see the zeros where they are."""
+
+    def layers_behind(kind, extra, attributes, value=0.0, mode="constant", agrees=agrees):
+        constants = {"p": np.array([0, 0, 0, 1, 0, 0, 1, 2]), "v": np.float32(value), **extra}
+        nodes = [("Pad", ["x", "p", "v"], ["h"], {"mode": mode}), (kind, ["h", *extra], ["y"], attributes)]
+        network = agrees(model_of(nodes, constants), tmp_path)
+        return [node.layer for node in network.graph][:-1]
+
+    w = {"w": weights(4, 3, 3, 3)}
+    assert layers_behind("Conv", w, {"pads": [1, 0, 0, 0]})[0].padding == ((1, 1), (1, 2))
+    average = {"kernel_shape": [3, 4]}
+    assert layers_behind("AveragePool", {}, average)[0].padding == ((0, 1), (1, 2))
+    assert layers_behind("AveragePool", {}, {**average, "pads": [1, 1, 1, 1]})[0].counted == ((0, 1), (1, 2))
+    assert isinstance(layers_behind("Conv", w, {}, value=0.5)[0], Pad)
+    assert isinstance(layers_behind("Conv", w, {}, mode="edge")[0], Pad)
+    assert isinstance(layers_behind("MaxPool", {}, average, agrees=loaded)[0], Pad)  # onnxruntime folds these too
+    twice = [("Pad", ["x", "p"], ["h"], {}), ("Pad", ["h", "p"], ["k"], {}), ("Conv", ["k", "w"], ["c"], {})]
+    constants = {"p": np.array([0, 0, 0, 1, 0, 0, 1, 2]), **w}
+    for reader, pads in (
+        ([("Conv", ["h", "w"], ["d"], {"pads": [0, 1, 1, 2]}), ("Sub", ["c", "d"], ["y"], {})], 0),
+        ([("GlobalMaxPool", ["h"], ["d"], {}), ("Conv", ["d", "one"], ["e"], {}), ("Sub", ["c", "e"], ["y"], {})], 1),
+    ):
+        network = agrees(model_of([*twice, *reader], constants | {"one": weights(4, 3, 1, 1)}), tmp_path)
+        assert sum(isinstance(node.layer, Pad) for node in network.graph) == pads
 
 
 def test_a_signal_is_a_row(tmp_path):

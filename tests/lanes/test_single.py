@@ -26,21 +26,29 @@ from rot180.errors import SettingError
 from rot180.graph import Chain, Graph, Node, auxiliary, branches, chain, highway, residual, sequence
 from rot180.layers import (
     Add,
+    Affine,
+    Arithmetic,
     AveragePooling,
     BatchNormalization,
+    ChannelShuffle,
     Concatenate,
     Convolution,
     Dense,
     Dropout,
     GlobalAveragePooling,
+    HardSwish,
     Identity,
     LeakyReLU,
     LocallyConnected,
     LocalResponseNormalization,
+    LogSoftmax,
     MaxPooling,
+    Pad,
+    ParametricReLU,
     RadialBasisLoss,
     RadialBasisOutput,
     ReLU,
+    Reshape,
     ScaledTanh,
     ScalePixels,
     Sigmoid,
@@ -49,6 +57,7 @@ from rot180.layers import (
     TableConvolution,
     Tanh,
     TrainableSubsampling,
+    Transpose,
 )
 from rot180.layers.radial_basis_output import random_codes
 from rot180.layers.table_convolution import LENET_TABLE
@@ -326,6 +335,12 @@ def test_groups(channels, filters, groups, more):
         LocallyConnected(20, 3, stride=2, bias=False, remainder="floor"),
         LocalResponseNormalization(alpha=0.3),
         LocalResponseNormalization(37, alpha=0.1, beta=0.6, k=1),
+        HardSwish(),
+        LogSoftmax(),
+        Pad(((1, 2), (3, 0)), 0.5),
+        MaxPooling((3, 2), stride=1, padding=1, dilation=2),
+        AveragePooling((2, 3), stride=1, padding=1, dilation=2, counted=0),
+        Transpose((2, 0, 1)),
     ],
     ids=str,
 )
@@ -341,6 +356,34 @@ def test_layers_on_maps(layer, channels):
 
 def test_maps_scaled_one_by_one():
     check(classifier((3, 7, 9), front=Convolution(37, 2), layer=ScalePixels(-1, tuple(range(37)))))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(Affine((20, 1, 1)), Affine((1, 6, 8), shift=False), ParametricReLU((20, 6, 8)), ParametricReLU((1, 1, 1))),
+        *(Reshape((8, 6, 20)), Reshape((960,)), ChannelShuffle(4)),
+    ],
+    ids=str,
+)
+def test_layers_that_know_their_input(layer):
+    check(classifier((3, 7, 9), front=Convolution(20, 2), layer=layer))
+
+
+@pytest.mark.parametrize("operation", ["subtract", "multiply", "divide"])
+def test_arithmetic_of_maps_and_one_number_each(operation):
+    """A gate as Hu, Shen and Sun 2018 have it, and one for all maps."""
+    for filters, pool in ((20, GlobalAveragePooling()), (1, MaxPooling(1))):
+        nodes = [
+            Node("front", Convolution(20, 2), ("image",)),
+            Node("one", Convolution(filters, 1), ("front",)),
+            Node("pool", pool, ("one",)),
+            Node("gate", Reshape((20, 1, 1)) if filters == 20 else Identity(), ("pool",)),
+            Node("layer", Arithmetic(operation), ("front", "gate")),
+            Node("end", Dense(5), ("layer",)),
+            Node("loss", SoftmaxCrossEntropy(), ("end", "label")),
+        ]
+        check(Graph(nodes, (3, 7, 9)), tolerance=1e-4 if operation == "divide" else 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def _convolution(call: Call) -> Steps:
         len(w),
         shape.size,
         shape.stride,
-        _plain(shape.padding),
+        plain_padding(shape.padding),
         shape.dilation,
         groups,
         bias=b is not None,
@@ -200,14 +200,14 @@ def _convolution(call: Call) -> Steps:
     return Steps([Step(layer, shape.takes, arrays)], shape.gives(len(w), len(call.x)))
 
 
-def _plain(pads: Pads) -> int | Pads:
+def plain_padding(pads: Pads) -> int | Pads:
     """One number where all four are the same."""
     return pads[0][0] if len({*pads[0], *pads[1]}) == 1 else pads
 
 
 def _max_pooling(call: Call) -> Steps:
     shape = windows(call, call.operation.wholes("kernel_shape"))
-    layer = MaxPooling(shape.size, shape.stride, _plain(shape.padding), "floor", shape.dilation)
+    layer = MaxPooling(shape.size, shape.stride, plain_padding(shape.padding), "floor", shape.dilation)
     return Steps([Step(layer, shape.takes, {})], shape.gives(call.x[0], len(call.x)))
 
 
@@ -219,10 +219,10 @@ def _average_pooling(call: Call) -> Steps:
     layer = AveragePooling(
         shape.size,
         shape.stride,
-        _plain(shape.padding),
+        plain_padding(shape.padding),
         "floor",
         shape.dilation,
-        counted=None if all_counts else _plain(counted),
+        counted=None if all_counts else plain_padding(counted),
     )
     return Steps([Step(layer, shape.takes, {})], shape.gives(call.x[0], len(call.x)))
 

@@ -15,21 +15,24 @@ from typing import NamedTuple
 import numpy as np
 
 from rot180.arrays import Array, Shape, text
+from rot180.convolve import Pads
 from rot180.errors import ModelFileError, Rot180Error
 from rot180.graph import IMAGE, LABEL, Graph, Node, layer_of
 from rot180.interchange.onnx_file import Budget, OnnxModel, Operation, shortest
-from rot180.interchange.onnx_operators import ARITHMETIC, RESHAPES, TRANSLATORS, Call, Step, affine
+from rot180.interchange.onnx_operators import ARITHMETIC, RESHAPES, TRANSLATORS, Call, Step, affine, plain_padding
 from rot180.interchange.onnx_tensors import ALGEBRA, axis_of, compute, reshaped, shape_of
 from rot180.interchange.onnx_writer import CLASS_NAMES, LOSS
 from rot180.layers import (
     Add,
     Arithmetic,
+    AveragePooling,
     BatchNormalization,
     Concatenate,
     Convolution,
     Dense,
     Layer,
     Loss,
+    Pad,
     Reshape,
     ScalePixels,
     SoftmaxCrossEntropy,
@@ -314,6 +317,21 @@ class _Reading:
         self.nodes[name], self.shapes[name] = self.nodes.pop(node), self.shapes.pop(node)
         return name
 
+    def _fold_padding(self, scores: str) -> None:
+        """Zeros put around maps become the padding of the convolutions and average poolings that read them."""
+        for made in self.nodes.values():
+            while isinstance(made.layer, Convolution | AveragePooling):
+                (name,) = made.inputs
+                before = self.nodes.get(name)
+                if not (before and isinstance(before.layer, Pad) and before.layer == Pad(before.layer.padding)):
+                    break
+                made.layer = _padded(made.layer, self.shapes[name], before.layer, self.shapes[before.inputs[0]])
+                made.inputs = before.inputs
+        for name, made in reversed(list(self.nodes.items())):
+            read = name == scores or any(name in other.inputs for other in self.nodes.values())
+            if isinstance(made.layer, Pad) and not read:
+                del self.nodes[name]
+
     # --- the end -----------------------------------------------------------------------------------------------
 
     def _graph(self, value: Value) -> Graph:
@@ -324,6 +342,7 @@ class _Reading:
         scores = self._as(value.node, (classes,))
         if scores == IMAGE:
             raise ModelFileError("it does nothing to its input")
+        self._fold_padding(scores)
         nodes = [Node(name, made.layer, made.inputs) for name, made in self.nodes.items()]
         loss = _loss(self.model.metadata)
         graph = Graph([*nodes, Node("loss", loss, (scores, LABEL))], self.shapes[IMAGE])
@@ -337,6 +356,20 @@ class _Reading:
         if parameters > MOST_PARAMETERS:
             raise ModelFileError(f"it has {parameters:,} parameters; rot180 takes at most {MOST_PARAMETERS:,}")
         return graph
+
+
+def _padded(layer: Convolution | AveragePooling, padded: Shape, by: Pad, plain: Shape) -> Layer:
+    """The layer for plain maps, with the padding that they had in front of it; zeros count as they did."""
+
+    def with_it(pads: Pads) -> Pads:
+        (top, bottom), (left, right) = pads
+        (above, below), (before, behind) = by.pads(plain)
+        return (top + above, bottom + below), (left + before, right + behind)
+
+    settings = layer.settings() | {"padding": plain_padding(with_it(layer.pads(padded)))}
+    if isinstance(layer, AveragePooling) and layer.counted is not None:
+        settings["counted"] = plain_padding(with_it(layer.counted_pads(padded)))
+    return type(layer)(**settings)
 
 
 def _loss(metadata: Mapping[str, str]) -> Loss:

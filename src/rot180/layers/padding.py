@@ -56,7 +56,7 @@ class Pad(Layer):
                 raise ShapeError(f"padding {max(sides)} is more than {size} pixels can {self.mode}: pad less")
         return channels, *(size + sum(sides) for size, sides in zip(sizes, pads, strict=True))
 
-    def _sources(self, shape: Shape) -> tuple[Array, Array]:
+    def sources(self, shape: Shape) -> tuple[Array, Array]:
         """The row and the column of x at each row and column of y, numbered from 1; 0 where it is the constant."""
         settings = {"constant_values": 0} if self.mode == "constant" else {}
         rows, columns = (
@@ -66,7 +66,7 @@ class Pad(Layer):
         return rows, columns
 
     def forward(self, x: Array, parameters: Parameters, training: Training | None = None) -> tuple[Array, Saved]:
-        rows, columns = self._sources(x.shape[1:])
+        rows, columns = self.sources(x.shape[1:])
         y = x[..., np.maximum(rows - 1, 0)[:, None], np.maximum(columns - 1, 0)]
         y[..., (rows[:, None] == 0) | (columns == 0)] = self.value
         return y, Saved(x.shape)
@@ -75,6 +75,6 @@ class Pad(Layer):
         """With R[i,s] = 1 where row i of y is row s of x, and C likewise, y = R x Cᵀ and dx = Rᵀ dy C."""
         r, c = (
             (sources[:, None] == np.arange(1, size + 1)).astype(dy.dtype)
-            for sources, size in zip(self._sources(saved.shape[1:]), saved.shape[2:], strict=True)
+            for sources, size in zip(self.sources(saved.shape[1:]), saved.shape[2:], strict=True)
         )
         return np.asarray(r.T @ dy @ c)  # (H,OH) @ (N,C,OH,OW) @ (OW,W) -> (N,C,H,W)

@@ -37,7 +37,7 @@ class Lowering(Protocol):
     def backward(self, site: "Site") -> None:
         """Emit the rows that add parameter gradients, and those that compute dx from dy where it is wanted."""
 
-    # takes(layer) -> bool, where there are settings without kernels
+    # takes(layer, shape) -> bool, where there are settings, or shapes of the input, without kernels
 
 
 LOWERINGS: dict[type[Layer], Lowering] = {}
@@ -53,10 +53,10 @@ def lowers(*layers: type[Layer]) -> Callable[[type[Lowering]], type[Lowering]]:
     return register
 
 
-def lowering_of(layer: Layer, lowerings: Mapping[type[Layer], Any]) -> Any:
-    """What lowers the layer; None where nothing does, or what does has no kernels for its settings."""
+def lowering_of(layer: Layer, shape: Any, lowerings: Mapping[type[Layer], Any]) -> Any:
+    """What lowers the layer for inputs of this shape; None where nothing does, or what does has no kernels for it."""
     lowering = lowerings.get(type(layer))
-    return lowering if getattr(lowering, "takes", lambda _: True)(layer) else None
+    return lowering if getattr(lowering, "takes", lambda *_: True)(layer, shape) else None
 
 
 @dataclass
@@ -266,7 +266,7 @@ class Plan:
         self._lowering(node).forward(Site(self, node))
 
     def _lowering(self, node: Node) -> Lowering:
-        lowering: Lowering | None = lowering_of(node.layer, LOWERINGS)
+        lowering: Lowering | None = lowering_of(node.layer, self.graph.input_shape_of(node), LOWERINGS)
         if lowering is None:
             raise self._no_kernels(node)
         return lowering

@@ -2,9 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from rot180.engines.lanes.warm import compile_beside
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
 from rot180.graph import IMAGE, LABEL, Graph, Node
+from rot180.layers import Layer
 from rot180.optimizers import Optimizer
 from rot180.parameters import Layout
 
@@ -80,7 +81,7 @@ class LanesProgram:
         self._counters = np.zeros(BARRIER_COUNTERS, np.int64)
         self._pieces = pieces((), parameters.size)
         self._needs_all_groups = needs_all_groups(graph)
-        single = all(lowering_of(node.layer, SINGLE_LOWERINGS) for node in graph if node is not graph.nodes[-1])
+        single = all(has_kernels(graph, node, SINGLE_LOWERINGS) for node in graph if node is not graph.nodes[-1])
         self.few = FEW * sharing(graph, threads) if single else 0
         """Up to so many images go one by one, each with its channels in the lanes, rather than 16 side by side."""
 
@@ -369,7 +370,12 @@ class LanesEngine:
 
 def without_kernels(graph: Graph) -> Node | None:
     """The first node whose layer has none."""
-    return next((node for node in graph if lowering_of(node.layer, LOWERINGS) is None), None)
+    return next((node for node in graph if not has_kernels(graph, node, LOWERINGS)), None)
+
+
+def has_kernels(graph: Graph, node: Node, lowerings: Mapping[type[Layer], Any]) -> bool:
+    """Can the node be lowered by one of these?"""
+    return lowering_of(node.layer, graph.input_shape_of(node), lowerings) is not None
 
 
 def _rows(steps: list[Step]) -> tuple[Rows, list[Array]]:

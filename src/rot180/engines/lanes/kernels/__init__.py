@@ -2,6 +2,8 @@
 
 from rot180.engines.lanes.kernels import (
     activations,
+    affine,
+    arithmetic,
     average_pooling,
     batch_normalization,
     bias,
@@ -14,6 +16,8 @@ from rot180.engines.lanes.kernels import (
     local_response_normalization,
     locally_connected,
     max_pooling,
+    padding,
+    parametric_relu,
     radial_basis,
     rearrange,
     scale,
@@ -26,6 +30,8 @@ from rot180.engines.lanes.kernels import (
 
 __all__ = [
     "activations",
+    "affine",
+    "arithmetic",
     "average_pooling",
     "batch_normalization",
     "bias",
@@ -38,6 +44,8 @@ __all__ = [
     "local_response_normalization",
     "locally_connected",
     "max_pooling",
+    "padding",
+    "parametric_relu",
     "radial_basis",
     "rearrange",
     "scale",

@@ -1,6 +1,7 @@
 """The activations, entry by entry. A ReLU behind a layer that can apply it costs only its gradient, or nothing."""
 
 from functools import cache
+from math import inf
 from typing import NamedTuple
 
 from rot180.arrays import Array
@@ -8,45 +9,133 @@ from rot180.engines.lanes.jit import Kernel, helper, kernel
 from rot180.engines.lanes.kernels.copy import copied
 from rot180.engines.lanes.layout import Maps, at, of_group
 from rot180.engines.lanes.plan import Site, lowers
-from rot180.engines.lanes.simd import LANES, Lanes, load, maximum, sigmoid, store, tanh, where
-from rot180.layers import Identity, Layer, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Tanh
+from rot180.engines.lanes.simd import (
+    LANES,
+    Lanes,
+    absolute,
+    exp,
+    load,
+    log,
+    maximum,
+    minimum,
+    sigmoid,
+    store,
+    tanh,
+    where,
+)
+from rot180.layers import (
+    ELU,
+    Clip,
+    HardSigmoid,
+    HardSwish,
+    Identity,
+    Layer,
+    LeakyReLU,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Softplus,
+    Tanh,
+)
 from rot180.layers.activations import AMPLITUDE, STEEPNESS
 
-RELU, LEAKY_RELU, SIGMOID, TANH, SCALED_TANH = range(5)
+(RELU, LEAKY_RELU, SIGMOID, TANH, SCALED_TANH, EXPONENTIAL, SOFTPLUS, CLIP, HARD_SIGMOID, HARD_SWISH) = range(10)
 FUNCTIONS: dict[type[Layer], int] = {
     ReLU: RELU,
     LeakyReLU: LEAKY_RELU,
     Sigmoid: SIGMOID,
     Tanh: TANH,
     ScaledTanh: SCALED_TANH,
+    ELU: EXPONENTIAL,
+    Softplus: SOFTPLUS,
+    Clip: CLIP,
+    HardSigmoid: HARD_SIGMOID,
+    HardSwish: HARD_SWISH,
 }
+SLOPE_FROM_X = LeakyReLU, ELU, Softplus, HardSwish  # the others' slope is had from y
+SIXTH = 1 / 6
+
+
+class Settings(NamedTuple):
+    """The numbers of an activation that has some: α; α and the scale; the limits; gain and offset."""
+
+    a: float
+    b: float
+
+
+def settings_of(layer: Layer) -> Settings:
+    """The layer's."""
+    match layer:
+        case LeakyReLU(negative_slope=slope):
+            return Settings(slope, 0.0)
+        case ELU(alpha=alpha, scale=scale):
+            return Settings(alpha, scale)
+        case Clip(low=low, high=high):
+            return Settings(-inf if low is None else low, inf if high is None else high)
+        case HardSigmoid(gain=gain, offset=offset):
+            return Settings(gain, offset)
+    return Settings(0.0, 0.0)
 
 
 @helper
-def value(function: int, x: Lanes, negative_slope: float) -> Lanes:
+def exponential_minus_1(x: Lanes) -> Lanes:
+    """e^x - 1 for x <= 0 without loss of digits near 0: with t = tanh(x/2) it is 2t/(1 - t)."""
+    t = tanh(x * 0.5)
+    return t * 2.0 / (1.0 - t)
+
+
+@helper
+def logarithm_of_1_plus(e: Lanes) -> Lanes:
+    """log(1 + e) for 0 <= e <= 1: what rounding 1 + e has lost or added is made good by a factor."""
+    u = e + 1.0
+    return where(u == 1.0, e, log(u) * (e / (u - 1.0)))
+
+
+@helper
+def value(function: int, x: Lanes, settings: Settings) -> Lanes:
     """f(x)."""
     if function == RELU:
         return maximum(x, 0.0)
     if function == LEAKY_RELU:
-        return where(x > 0.0, x, x * negative_slope)
+        return where(x > 0.0, x, x * settings.a)
     if function == SIGMOID:
         return sigmoid(x)
     if function == SCALED_TANH:
         return tanh(x * STEEPNESS) * AMPLITUDE
+    if function == EXPONENTIAL:
+        return where(x > 0.0, x, exponential_minus_1(minimum(x, 0.0)) * settings.a) * settings.b
+    if function == SOFTPLUS:
+        return maximum(x, 0.0) + logarithm_of_1_plus(exp(-absolute(x)))
+    if function == CLIP:
+        return minimum(maximum(x, settings.a), settings.b)
+    if function == HARD_SIGMOID:
+        return minimum(maximum(x * settings.a + settings.b, 0.0), 1.0)
+    if function == HARD_SWISH:
+        return x * minimum(maximum(x * SIXTH + 0.5, 0.0), 1.0)
     return tanh(x)
 
 
 @helper
-def times_slope(function: int, x: Lanes, dy: Lanes, negative_slope: float) -> Lanes:
-    """What dx is: dy · f'(x). For sigmoid and both tanh x stands for y = f(x), from which f' is had."""
+def times_slope(function: int, x: Lanes, dy: Lanes, settings: Settings) -> Lanes:
+    """What dx is: dy · f'(x). Unless the layer is one of SLOPE_FROM_X, x stands for y = f(x), from which f' is had."""
     if function == RELU:
         return where(x > 0.0, dy, 0.0)
     if function == LEAKY_RELU:
-        return where(x > 0.0, dy, dy * negative_slope)
+        return where(x > 0.0, dy, dy * settings.a)
     if function == SIGMOID:
         return dy * (x * (1.0 - x))
     if function == SCALED_TANH:
         return dy * ((AMPLITUDE - x * x / AMPLITUDE) * STEEPNESS)
+    if function == EXPONENTIAL:
+        return dy * (where(x > 0.0, 1.0, exp(minimum(x, 0.0)) * settings.a) * settings.b)
+    if function == SOFTPLUS:
+        return dy * sigmoid(x)
+    if function == CLIP:
+        return where((x > settings.a) & (x < settings.b), dy, 0.0)
+    if function == HARD_SIGMOID:
+        return where((x > 0.0) & (x < 1.0), dy * settings.a, 0.0)
+    if function == HARD_SWISH:
+        return where(absolute(x) < 3.0, dy * (x * (2 * SIXTH) + 0.5), where(x >= 3.0, dy, 0.0))
     return dy * (1.0 - x * x)
 
 
@@ -54,7 +143,7 @@ class Row(NamedTuple):
     x: Maps  # backward: x or y, whichever the slope is had from
     dy: Maps
     result: Maps  # y, or dx
-    negative_slope: float
+    settings: Settings
 
 
 @cache
@@ -70,7 +159,7 @@ def forward(function: int) -> Kernel[Row]:
             for i in range(x.height):
                 here, there = at(x, c, i, 0), at(y, c, i, 0)
                 for _j in range(x.width):
-                    store(A, there, value(function, load(A, here), row.negative_slope))
+                    store(A, there, value(function, load(A, here), row.settings))
                     here += LANES
                     there += LANES
 
@@ -90,7 +179,7 @@ def backward(function: int) -> Kernel[Row]:
             for i in range(x.height):
                 here, delta, there = at(x, c, i, 0), at(dy, c, i, 0), at(dx, c, i, 0)
                 for _j in range(x.width):
-                    store(A, there, times_slope(function, load(A, here), load(A, delta), row.negative_slope))
+                    store(A, there, times_slope(function, load(A, here), load(A, delta), row.settings))
                     here += LANES
                     delta += LANES
                     there += LANES
@@ -98,20 +187,20 @@ def backward(function: int) -> Kernel[Row]:
     return activation_backward
 
 
-def applied(site: Site, layer: type[Layer], x: Maps, y: Maps) -> None:
+def applied(site: Site, layer: Layer, x: Maps, y: Maps) -> None:
     """Emit the row for y = f(x)."""
-    if layer is Identity:
+    if isinstance(layer, Identity):
         copied(site, "", x, y)
     else:
-        site.emit(forward(FUNCTIONS[layer]), Row(x, x, y, negative_slope(site)), x.channels)
+        site.emit(forward(FUNCTIONS[type(layer)]), Row(x, x, y, settings_of(layer)), x.channels)
 
 
-@lowers(LeakyReLU, Sigmoid, Tanh, ScaledTanh)
+@lowers(LeakyReLU, Sigmoid, Tanh, ScaledTanh, ELU, Softplus, Clip, HardSigmoid, HardSwish)
 class ActivationLowering:
     """Out of place."""
 
     def forward(self, site: Site) -> None:
-        applied(site, type(site.layer), site.x(), site.y())
+        applied(site, site.layer, site.x(), site.y())
 
     def backward(self, site: Site) -> None:
         if site.wants_dx():
@@ -119,8 +208,8 @@ class ActivationLowering:
 
     def gradient(self, site: Site, dx: Maps) -> None:
         """The row that writes dx."""
-        x = site.x() if isinstance(site.layer, LeakyReLU) else site.y()
-        row = Row(x, site.dy(), dx, negative_slope(site))
+        x = site.x() if isinstance(site.layer, SLOPE_FROM_X) else site.y()
+        row = Row(x, site.dy(), dx, settings_of(site.layer))
         site.emit(backward(FUNCTIONS[type(site.layer)]), row, x.channels)
 
 
@@ -139,23 +228,14 @@ class ReLULowering(ActivationLowering):
             self.gradient(site, site.dy())
         site.hand_on_gradient()
 
-    def gradient(self, site: Site, dx: Maps) -> None:
-        y = site.y()  # y > 0 where x > 0
-        site.emit(backward(RELU), Row(y, site.dy(), dx, 0.0), y.channels)
-
 
 @lowers(Identity)
 class IdentityLowering:
     """A copy."""
 
     def forward(self, site: Site) -> None:
-        applied(site, Identity, site.x(), site.y())
+        applied(site, site.layer, site.x(), site.y())
 
     def backward(self, site: Site) -> None:
         if site.wants_dx():
             site.write_dx(lambda dx: copied(site, "", site.dy(), dx) and None)
-
-
-def negative_slope(site: Site) -> float:
-    """Of a leaky ReLU; others do not look at it."""
-    return site.layer.negative_slope if isinstance(site.layer, LeakyReLU) else 0.0

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from rot180.arrays import Array, Shape
 from rot180.engines.lanes.jit import helper, kernel
-from rot180.engines.lanes.kernels.max_pooling import Window, window_of
+from rot180.engines.lanes.kernels.max_pooling import Window, inside, window_of
 from rot180.engines.lanes.layout import Maps, at, of_group
 from rot180.engines.lanes.plan import Site, lowers
 from rot180.engines.lanes.simd import LANES, Lanes, load, store, zeros
@@ -13,22 +13,30 @@ from rot180.layers import AveragePooling, GlobalAveragePooling
 
 @helper
 def window_sum(A: Array, x: Maps, c: int, window: Window, i: int, j: int) -> Lanes:
-    """Σ_uv x[c, i·S+u-P, j·S+v-P], as far as it exists."""
+    """Σ_uv x[c, i·S+u·D-P, j·S+v·D-P], as far as it exists."""
     top, left = i * window.down - window.top, j * window.right - window.left
+    before = inside(left, window.apart_right)
     total = zeros()
-    for s in range(max(top, 0), min(top + window.height, x.height)):
+    for s in range(inside(top, window.apart_down), min(top + window.height, x.height), window.apart_down):
         line = zeros()
-        for t in range(max(left, 0), min(left + window.width, x.width)):
+        for t in range(before, min(left + window.width, x.width), window.apart_right):
             line += load(A, at(x, c, s, t))
         total += line
     return total
 
 
 @helper
+def in_gap(distance: int, apart: int) -> bool:
+    """Does a window whose inputs are so far apart leave out what lies at this distance from its start?"""
+    return apart > 1 and distance % apart != 0
+
+
+@helper
 def spread_map(A: Array, dx: Maps, dy: Maps, c: int, window: Window, share: float) -> None:
     """dx[c,s,t] = share · Σ dy[c,i,j] of the windows that s, t lies in.
 
-    Those are i = top..bottom, where i·S-P ≤ s < i·S-P+KH, and j = left..right likewise; they move on with s and t.
+    Those are i = top..bottom, where i·S-P ≤ s < i·S-P+KH, and j = left..right likewise, which move on with s and t,
+    but for those that have a gap there.
     """
     top, bottom = 0, 0
     for s in range(dx.height):
@@ -45,8 +53,11 @@ def spread_map(A: Array, dx: Maps, dy: Maps, c: int, window: Window, share: floa
                 left += 1
             total = zeros()
             for i in range(top, bottom):
+                if in_gap(s + window.top - i * window.down, window.apart_down):
+                    continue
                 for j in range(left, right):
-                    total += load(A, at(dy, c, i, j))
+                    if not in_gap(t + window.left - j * window.right, window.apart_right):
+                        total += load(A, at(dy, c, i, j))
             store(A, there, total * share)
             there += LANES
 
@@ -62,13 +73,21 @@ class Counted(NamedTuple):
 
 
 @helper
+def taps(start: int, first: int, last: int, apart: int) -> int:
+    """How many of start, start + apart, ... are from `first` to before `last`."""
+    begin = start if start >= first else first + (start - first) % apart
+    return (last - begin + apart - 1) // apart
+
+
+@helper
 def share(window: Window, counted: Counted, i: int, j: int) -> float:
     """1 over the number of inputs in window i, j that count."""
-    if counted.everything:
-        return 1 / (window.height * window.width)
     top, left = i * window.down - window.top, j * window.right - window.left
-    rows = min(top + window.height, counted.bottom) - max(top, counted.top)
-    columns = min(left + window.width, counted.right) - max(left, counted.left)
+    bottom, right = top + window.height, left + window.width
+    if counted.everything:
+        return 1 / (taps(top, top, bottom, window.apart_down) * taps(left, left, right, window.apart_right))
+    rows = taps(top, counted.top, min(bottom, counted.bottom), window.apart_down)
+    columns = taps(left, counted.left, min(right, counted.right), window.apart_right)
     return 1 / (rows * columns)
 
 
@@ -81,7 +100,7 @@ class Row(NamedTuple):
 
 @kernel(Row)
 def average_pooling_forward(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """y[c,i,j] = share[i,j] Σ_uv x[c, i·S+u-P, j·S+v-P]; a unit: a map of one group."""
+    """y[c,i,j] = share[i,j] Σ_uv x[c, i·S+u·D-P, j·S+v·D-P]; a unit: a map of one group."""
     for unit in range(first, last):
         group, c = unit // row.y.channels, unit % row.y.channels
         x, y = of_group(row.x, group), of_group(row.y, group)
@@ -124,11 +143,7 @@ def counted_of(layer: AveragePooling | GlobalAveragePooling, shape: Shape) -> Co
 
 @lowers(AveragePooling)
 class AveragePoolingLowering:
-    """Windows that overlap, lie apart, or hang over the rim."""
-
-    def takes(self, layer: AveragePooling | GlobalAveragePooling) -> bool:
-        """Windows without gaps."""
-        return isinstance(layer, GlobalAveragePooling) or layer.dilation == 1
+    """Windows that overlap, lie apart, have gaps, or hang over the rim."""
 
     def forward(self, site: Site) -> None:
         site.emit(average_pooling_forward, self.row(site, site.x(), site.y()), site.y().channels)
@@ -162,4 +177,4 @@ class GlobalAveragePoolingLowering(AveragePoolingLowering):
 
     def window(self, site: Site) -> Window:
         _, height, width = site.plan.graph.input_shape_of(site.node)
-        return Window(height, width, height, width, 0, 0)
+        return Window(height, width, height, width, 0, 0, 1, 1)

@@ -52,7 +52,7 @@ class AddLowering:
         y, last = site.y(), len(site.node.inputs) - 1
         total = site.x(0)
         if last == 0:  # a sum of one
-            applied(site, ReLU if site.applies_relu else Identity, total, y)
+            applied(site, ReLU() if site.applies_relu else Identity(), total, y)
         for index in range(1, last + 1):
             relu = site.applies_relu if index == last else 0
             site.emit(add_maps, Row(total, site.x(index), y, relu), y.channels)

@@ -2,21 +2,29 @@
 
 from typing import NamedTuple
 
-from rot180.arrays import Array
-from rot180.engines.lanes.jit import kernel
+from rot180.arrays import Array, pair
+from rot180.engines.lanes.jit import helper, kernel
 from rot180.engines.lanes.layout import Maps, at, of_group
-from rot180.engines.lanes.plan import Site, lowers
+from rot180.engines.lanes.plan import Position, Site, lowers
 from rot180.engines.lanes.simd import broadcast, load, maximum, store, where, zeros
 from rot180.layers import MaxPooling
 
 
 class Window(NamedTuple):
-    height: int
+    height: int  # as far as it reaches, with its gaps
     width: int
     down: int  # stride
     right: int
     top: int  # padding
     left: int
+    apart_down: int  # from one of its inputs to the next: the dilation
+    apart_right: int
+
+
+@helper
+def inside(start: int, apart: int) -> int:
+    """The first of start, start + apart, ... that is not before the map."""
+    return start if start >= 0 else start % apart
 
 
 class Forward(NamedTuple):
@@ -27,7 +35,7 @@ class Forward(NamedTuple):
 
 @kernel(Forward)
 def max_pooling_forward(P: Array, G: Array, A: Array, S: Array, row: Forward, first: int, last: int) -> None:
-    """y[c,i,j] = max_uv x[c, i·S+u-P, j·S+v-P]; a unit: a map of one group."""
+    """y[c,i,j] = max_uv x[c, i·S+u·D-P, j·S+v·D-P]; a unit: a map of one group."""
     window = row.window
     for unit in range(first, last):
         group, c = unit // row.y.channels, unit % row.y.channels
@@ -36,9 +44,10 @@ def max_pooling_forward(P: Array, G: Array, A: Array, S: Array, row: Forward, fi
             top = i * window.down - window.top
             for j in range(y.width):
                 left = j * window.right - window.left
+                before = inside(left, window.apart_right)
                 largest = broadcast(-float("inf"))
-                for s in range(max(top, 0), min(top + window.height, x.height)):
-                    for t in range(max(left, 0), min(left + window.width, x.width)):
+                for s in range(inside(top, window.apart_down), min(top + window.height, x.height), window.apart_down):
+                    for t in range(before, min(left + window.width, x.width), window.apart_right):
                         largest = maximum(load(A, at(x, c, s, t)), largest)
                 store(A, at(y, c, i, j), largest)
 
@@ -68,9 +77,10 @@ def max_pooling_backward(P: Array, G: Array, A: Array, S: Array, row: Backward, 
             top = i * window.down - window.top
             for j in range(y.width):
                 left = j * window.right - window.left
+                before = inside(left, window.apart_right)
                 largest, delta = load(A, at(y, c, i, j)), load(A, at(dy, c, i, j))
-                for s in range(max(top, 0), min(top + window.height, x.height)):
-                    for t in range(max(left, 0), min(left + window.width, x.width)):
+                for s in range(inside(top, window.apart_down), min(top + window.height, x.height), window.apart_down):
+                    for t in range(before, min(left + window.width, x.width), window.apart_right):
                         wins = load(A, at(x, c, s, t)) == largest
                         place = at(dx, c, s, t)
                         if row.apart:
@@ -82,11 +92,7 @@ def max_pooling_backward(P: Array, G: Array, A: Array, S: Array, row: Backward, 
 
 @lowers(MaxPooling)
 class MaxPoolingLowering:
-    """Windows that overlap, lie apart, or hang over the rim."""
-
-    def takes(self, layer: MaxPooling) -> bool:
-        """Windows without gaps."""
-        return layer.dilation == 1
+    """Windows that overlap, lie apart, have gaps, or hang over the rim."""
 
     def forward(self, site: Site) -> None:
         x, y = site.x(), site.y()
@@ -100,15 +106,16 @@ class MaxPoolingLowering:
         site.write_dx(lambda dx: site.emit(max_pooling_backward, row._replace(dx=dx), y.channels))
 
 
-def window_of(site: Site) -> Window:
-    """A pooling layer's window, stride and padding."""
+def window_of(site: Position) -> Window:
+    """A pooling layer's window, stride, padding and dilation."""
     shape = site.plan.graph.input_shape_of(site.node)
     (top, _), (left, _) = site.layer.pads(shape)
     (height, width), (down, right) = site.layer.window(shape)
-    return Window(height, width, down, right, top, left)
+    return Window(height, width, down, right, top, left, *pair(getattr(site.layer, "dilation", 1), "dilation"))
 
 
 def tiles_exactly(window: Window, x: Maps, y: Maps) -> int:
     """1 where every input lies in one window and one only."""
     apart = (window.height, window.width, window.top, window.left) == (window.down, window.right, 0, 0)
+    apart &= window.apart_down == window.apart_right == 1
     return int(apart and (y.height * window.height, y.width * window.width) == (x.height, x.width))

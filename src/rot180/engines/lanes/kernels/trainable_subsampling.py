@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
 @kernel(Row)
 def subsampling_forward(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """y[c,i,j] = b[c] + w[c] Σ_uv x[c, i·S+u-P, j·S+v-P]; a unit: a map of one group."""
+    """y[c,i,j] = b[c] + w[c] Σ_uv x[c, i·S+u·D-P, j·S+v·D-P]; a unit: a map of one group."""
     for unit in range(first, last):
         group, c = unit // row.y.channels, unit % row.y.channels
         x, y = of_group(row.x, group), of_group(row.y, group)
@@ -68,11 +68,7 @@ def subsampling_parameter_gradients(
 
 @lowers(TrainableSubsampling)
 class TrainableSubsamplingLowering:
-    """Windows that overlap, lie apart, or hang over the rim."""
-
-    def takes(self, layer: TrainableSubsampling) -> bool:
-        """Windows without gaps."""
-        return layer.dilation == 1
+    """Windows that overlap, lie apart, have gaps, or hang over the rim."""
 
     def forward(self, site: Site) -> None:
         row = Row(site.x(), site.y(), window_of(site), site.parameter("w"), site.parameter("b"))

@@ -133,7 +133,7 @@ class SinglePlan(Plan):
         self.body.append(Step(read_image, Row(image, channels, height, plane, w, b), height, IMAGE))
 
     def _forward(self, node: Node) -> None:
-        lowering = lowering_of(node.layer, SINGLE_LOWERINGS)
+        lowering = lowering_of(node.layer, self.graph.input_shape_of(node), SINGLE_LOWERINGS)
         if lowering is None:
             raise self._no_kernels(node)
         lowering.forward(SingleSite(self, node))

@@ -2,6 +2,8 @@
 
 from rot180.engines.lanes.single.kernels import (
     activations,
+    affine,
+    arithmetic,
     average_pooling,
     batch_normalization,
     combine,
@@ -10,7 +12,10 @@ from rot180.engines.lanes.single.kernels import (
     local_response_normalization,
     locally_connected,
     max_pooling,
+    padding,
+    parametric_relu,
     radial_basis,
+    rearrange,
     scale,
     softmax,
     table_convolution,
@@ -19,6 +24,8 @@ from rot180.engines.lanes.single.kernels import (
 
 __all__ = [
     "activations",
+    "affine",
+    "arithmetic",
     "average_pooling",
     "batch_normalization",
     "combine",
@@ -27,7 +34,10 @@ __all__ = [
     "local_response_normalization",
     "locally_connected",
     "max_pooling",
+    "padding",
+    "parametric_relu",
     "radial_basis",
+    "rearrange",
     "scale",
     "softmax",
     "table_convolution",

@@ -5,17 +5,16 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import Kernel, kernel
-from rot180.engines.lanes.kernels.activations import FUNCTIONS, value
+from rot180.engines.lanes.kernels.activations import FUNCTIONS, Settings, settings_of, value
 from rot180.engines.lanes.simd import LANES, load, store
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
-from rot180.layers import LeakyReLU, ReLU, ScaledTanh, Sigmoid, Tanh
 
 
 class Row(NamedTuple):
     x: Picture
     y: Picture
-    negative_slope: float
+    settings: Settings
 
 
 @cache
@@ -28,16 +27,15 @@ def forward(function: int) -> Kernel[Row]:
         for i in range(first, last):
             here, there = at(row.x, i, 0), at(row.y, i, 0)
             for k in range(0, row.x.width * row.x.pixel, LANES):
-                store(A, there + k, value(function, load(A, here + k), row.negative_slope))
+                store(A, there + k, value(function, load(A, here + k), row.settings))
 
     return activation_of_one
 
 
-@lowers(ReLU, LeakyReLU, Sigmoid, Tanh, ScaledTanh)
+@lowers(*FUNCTIONS)
 class ActivationLowering:
     """Out of place."""
 
     def forward(self, site: SingleSite) -> None:
         x, y = site.source(), site.target()
-        slope = site.layer.negative_slope if isinstance(site.layer, LeakyReLU) else 0.0
-        site.emit(forward(FUNCTIONS[type(site.layer)]), Row(x, y, slope), y.height)
+        site.emit(forward(FUNCTIONS[type(site.layer)]), Row(x, y, settings_of(site.layer)), y.height)

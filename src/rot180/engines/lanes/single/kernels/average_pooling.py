@@ -5,9 +5,8 @@ from typing import NamedTuple
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import helper, kernel
 from rot180.engines.lanes.kernels.average_pooling import Counted, counted_of, share
-from rot180.engines.lanes.kernels.max_pooling import Window
+from rot180.engines.lanes.kernels.max_pooling import Window, inside, window_of
 from rot180.engines.lanes.simd import LANES, Lanes, load, store, zeros
-from rot180.engines.lanes.single.kernels.max_pooling import window_of
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
 from rot180.layers import AveragePooling, GlobalAveragePooling
@@ -15,15 +14,15 @@ from rot180.layers import AveragePooling, GlobalAveragePooling
 
 @helper
 def window_sum(A: Array, x: Picture, c: int, window: Window, i: int, j: int) -> Lanes:
-    """Σ_uv x[i·S+u-P, j·S+v-P, c..c+15], as far as it exists."""
+    """Σ_uv x[i·S+u·D-P, j·S+v·D-P, c..c+15], as far as it exists."""
     top, left = i * window.down - window.top, j * window.right - window.left
-    before, behind = max(left, 0), min(left + window.width, x.width)
+    before, behind = inside(left, window.apart_right), min(left + window.width, x.width)
     total = zeros()
-    for s in range(max(top, 0), min(top + window.height, x.height)):
+    for s in range(inside(top, window.apart_down), min(top + window.height, x.height), window.apart_down):
         line, place = zeros(), at(x, s, before) + c
-        for _t in range(before, behind):
+        for _t in range(before, behind, window.apart_right):
             line += load(A, place)
-            place += x.pixel
+            place += window.apart_right * x.pixel
         total += line
     return total
 
@@ -37,7 +36,7 @@ class Row(NamedTuple):
 
 @kernel(Row)
 def average_pooling_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """y[i,j,c] = share[i,j] Σ_uv x[i·S+u-P, j·S+v-P, c]; a unit: a row of pixels."""
+    """y[i,j,c] = share[i,j] Σ_uv x[i·S+u·D-P, j·S+v·D-P, c]; a unit: a row of pixels."""
     for i in range(first, last):
         for j in range(row.y.width):
             for c in range(0, row.y.channels, LANES):
@@ -47,11 +46,7 @@ def average_pooling_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, fir
 
 @lowers(AveragePooling)
 class AveragePoolingLowering:
-    """Windows that overlap, lie apart, or hang over the rim."""
-
-    def takes(self, layer: AveragePooling | GlobalAveragePooling) -> bool:
-        """Windows without gaps."""
-        return isinstance(layer, GlobalAveragePooling) or layer.dilation == 1
+    """Windows that overlap, lie apart, have gaps, or hang over the rim."""
 
     def forward(self, site: SingleSite) -> None:
         window, y = self.window(site), site.target()
@@ -70,4 +65,4 @@ class GlobalAveragePoolingLowering(AveragePoolingLowering):
 
     def window(self, site: SingleSite) -> Window:
         x = site.source()
-        return Window(x.height, x.width, x.height, x.width, 0, 0)
+        return Window(x.height, x.width, x.height, x.width, 0, 0, 1, 1)

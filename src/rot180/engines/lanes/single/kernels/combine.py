@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import kernel
-from rot180.engines.lanes.kernels.activations import RELU
+from rot180.engines.lanes.kernels.activations import RELU, settings_of
 from rot180.engines.lanes.simd import LANES, load, maximum, store
 from rot180.engines.lanes.single.kernels import activations
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
-from rot180.layers import Add, Concatenate, Dropout, Identity
+from rot180.layers import Add, Concatenate, Dropout, Identity, ReLU
 
 
 class Sum(NamedTuple):
@@ -41,7 +41,7 @@ class AddLowering:
         if last == 0:
             site.emit(copy_one, Copy(total, y, 0), y.height)
             if site.applies_relu:
-                site.emit(activations.forward(RELU), activations.Row(y, y, 0.0), y.height)
+                site.emit(activations.forward(RELU), activations.Row(y, y, settings_of(ReLU())), y.height)
         for index in range(1, last + 1):
             relu = site.applies_relu if index == last else 0
             site.emit(add_one, Sum(total, site.source(index), y, relu), y.height)

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import Kernel, kernel
-from rot180.engines.lanes.kernels.max_pooling import Window
+from rot180.engines.lanes.kernels.max_pooling import Window, window_of
 from rot180.engines.lanes.simd import LANES, outer, tile_columns, tile_store
-from rot180.engines.lanes.single.kernels.max_pooling import window_of
 from rot180.engines.lanes.single.layout import Picture, at, vectors
 from rot180.engines.lanes.single.plan import SingleSite, lowers
 from rot180.engines.lanes.single.table import tile_for

@@ -1,23 +1,35 @@
-"""Softmax over the channels of a pixel, which lie in the lanes."""
+"""Softmax over the channels of a pixel, which lie in the lanes, and its logarithm."""
 
 from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import kernel
-from rot180.engines.lanes.simd import LANES, exp, horizontal_sum, lane_numbers, load, store, where, zeros
+from rot180.engines.lanes.simd import (
+    LANES,
+    broadcast,
+    exp,
+    horizontal_sum,
+    lane_numbers,
+    load,
+    log,
+    store,
+    where,
+    zeros,
+)
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
-from rot180.layers import Softmax
+from rot180.layers import LogSoftmax, Softmax
 
 
 class Row(NamedTuple):
     x: Picture
     y: Picture
+    logarithm: int
 
 
 @kernel(Row)
 def softmax_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """y[k] = e^x[k] / Σ_l e^x[l], the largest x taken off all; a unit: a row of pixels."""
+    """y[k] = e^x[k] / Σ_l e^x[l], or its logarithm, the largest x taken off all; a unit: a row of pixels."""
     x, y = row.x, row.y
     for i in range(first, last):
         for j in range(x.width):
@@ -32,14 +44,18 @@ def softmax_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: int,
                 total += power
                 store(A, there + k, power)
             share = horizontal_sum(total)
+            shift = log(broadcast(share)) + largest
             for k in range(0, x.channels, LANES):
-                store(A, there + k, load(A, there + k) / share)
+                if row.logarithm:
+                    store(A, there + k, load(A, here + k) - shift)
+                else:
+                    store(A, there + k, load(A, there + k) / share)
 
 
-@lowers(Softmax)
+@lowers(Softmax, LogSoftmax)
 class SoftmaxLowering:
     """Out of place."""
 
     def forward(self, site: SingleSite) -> None:
         x, y = site.source(), site.target()
-        site.emit(softmax_of_one, Row(x, y), y.height)
+        site.emit(softmax_of_one, Row(x, y, int(isinstance(site.layer, LogSoftmax))), y.height)

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import kernel
+from rot180.engines.lanes.kernels.max_pooling import window_of
 from rot180.engines.lanes.kernels.table_convolution import Links, links_of
 from rot180.engines.lanes.single.kernels.convolution import emit
-from rot180.engines.lanes.single.kernels.max_pooling import window_of
 from rot180.engines.lanes.single.plan import SingleSite, lowers
 from rot180.layers import TableConvolution
 

@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import kernel
-from rot180.engines.lanes.kernels.max_pooling import Window
+from rot180.engines.lanes.kernels.max_pooling import Window, window_of
 from rot180.engines.lanes.simd import LANES, fma, load, store
 from rot180.engines.lanes.single.kernels.average_pooling import window_sum
-from rot180.engines.lanes.single.kernels.max_pooling import window_of
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
 from rot180.layers import TrainableSubsampling
@@ -23,7 +22,7 @@ class Row(NamedTuple):
 
 @kernel(Row)
 def subsampling_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """y[i,j,c] = b[c] + w[c] Σ_uv x[i·S+u-P, j·S+v-P, c]; a unit: a row of pixels."""
+    """y[i,j,c] = b[c] + w[c] Σ_uv x[i·S+u·D-P, j·S+v·D-P, c]; a unit: a row of pixels."""
     for i in range(first, last):
         for j in range(row.y.width):
             for c in range(0, row.y.channels, LANES):
@@ -33,11 +32,7 @@ def subsampling_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: 
 
 @lowers(TrainableSubsampling)
 class TrainableSubsamplingLowering:
-    """Windows that overlap, lie apart, or hang over the rim."""
-
-    def takes(self, layer: TrainableSubsampling) -> bool:
-        """Windows without gaps."""
-        return layer.dilation == 1
+    """Windows that overlap, lie apart, have gaps, or hang over the rim."""
 
     def forward(self, site: SingleSite) -> None:
         row = Row(site.source(), site.target(), window_of(site), site.parameter("w"), site.parameter("b"))
