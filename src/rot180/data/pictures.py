@@ -42,7 +42,8 @@ def read_picture(path: str | os.PathLike[str], side: int | None = None) -> Image
                     raise DataError(f"{path}: {picture.width}x{picture.height} is more than {MOST_PIXELS:,} pixels")
                 if side:
                     picture.draft(None, (2 * side, 2 * side))
-                return _eight_bits(ImageOps.exif_transpose(picture))
+                ImageOps.exif_transpose(picture, in_place=True)
+                return _eight_bits(picture)
     except DataError:
         raise
     except FileNotFoundError as error:
