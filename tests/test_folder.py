@@ -98,6 +98,20 @@ def test_only_train_has_nothing_to_test_on(tmp_path):
         load_folder(tmp_path / "all", SMALL)
 
 
+def test_classes_that_the_network_does_not_know(photos):
+    (photos / "red" / "notes.txt").write_text("words")
+    options = SMALL._replace(class_names=("green", "violet"))
+    test = load_test_folder(photos, options, learned_from=False)
+    assert np.bincount(test.labels).tolist() == [8]
+    assert reasons(test)["red"] == "a class that the network does not know; it knows green, violet"
+    many = tuple(f"kind {k}" for k in range(12))
+    expected = (
+        r"none of its classes \(blue, green, red\) is one that the network knows \(kind 0, .*, kind 9 and 2 more\)$"
+    )
+    with pytest.raises(DataError, match=expected):
+        load_test_folder(photos, SMALL._replace(class_names=many), learned_from=False)
+
+
 def test_a_folder_with_a_test_part_alone(tmp_path):
     fill(tmp_path / "all" / "test", 2)
     assert len(load_test_folder(tmp_path / "all", SMALL, learned_from=False)) == 6

@@ -170,12 +170,16 @@ def read_folder(folder: str | os.PathLike[str], options: PictureOptions = AS_USU
     mapping = np.array([place.get(name, -1) for name in here])
     if class_names:
         unknown = [name for name, count in zip(here, good, strict=True) if name not in place and count]
-        skipped += [(name, f"a class that the network does not know; it knows {', '.join(names)}") for name in unknown]
+        skipped += [(name, f"a class that the network does not know; it knows {_some(names)}") for name in unknown]
     kept = np.flatnonzero(mapping[labels] >= 0)
     _tell(skipped)
     _tell_apart(names)
+    if not kept.size and labels.size:
+        raise DataError(f"{folder}: none of its classes ({_some(here)}) is one that the network knows ({_some(names)})")
     if not kept.size:
-        raise DataError(f"{folder}: of {len(listing.files):,} pictures none could be used; {_first(skipped)}")
+        raise DataError(
+            f"{folder}: of {len(listing.files):,} pictures none could be used; {_first(list(torn.items()))}"
+        )
     if len(names) < 2:
         raise DataError(f"{folder}: there is one class, {names[0]}; two are needed to tell apart")
     report = {
@@ -388,7 +392,11 @@ def _tell_apart(names: tuple[str, ...]) -> None:
 
 
 def _first(skipped: list[tuple[str, str]]) -> str:
-    return f"the first: {shown(skipped[0][0])}: {shown(skipped[0][1])}" if skipped else "none belongs to a known class"
+    return f"the first: {shown(skipped[0][0])}: {shown(skipped[0][1])}"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(map(shown, names[:NAMED])) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _counts(names: tuple[str, ...], train: Dataset, test: Dataset) -> dict[str, dict[str, int]]:
