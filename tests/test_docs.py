@@ -75,6 +75,28 @@ def test_the_python_of_the_explain_page(capsys):
     assert "F7[4] = " in out
 
 
+def test_the_tables_of_the_onnx_page(monkeypatch):
+    """Run docs/onnx_tables.py again after a change."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    import onnx_tables
+
+    page = (DOCS / "onnx.md").read_text(encoding="utf-8")
+    assert onnx_tables.filled(page) == page
+
+
+def test_the_python_of_the_onnx_page(tmp_path, monkeypatch):
+    from rot180 import data
+
+    monkeypatch.chdir(tmp_path)
+    digits = data.mnist().train.take(slice(24))
+    names = {"images": digits.images[:3].astype(np.float32), "digits": digits}
+    codes = re.findall(r"```python\n(.*?)```", (DOCS / "onnx.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(codes) == 4
+    for code in codes:
+        exec(code, names)
+    np.testing.assert_allclose(names["answer"][0], names["scores"], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_within_the_project_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

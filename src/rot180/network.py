@@ -425,11 +425,10 @@ def _load_onnx(path: Path, engine: str | None, threads: int | None) -> Network:
     if engine is not None:
         engines.engine(engine, threads)
     try:
-        return from_translation(onnx_reader.translate(onnx_file.read_file(path)), engine, threads)
+        with onnx_file.suspicion():
+            return from_translation(onnx_reader.translate(onnx_file.read_file(path)), engine, threads)
     except Rot180Error as error:
         raise ModelFileError(f"{path}: {error}") from error
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ModelFileError(f"{path}: not an ONNX model that rot180 can read ({error})") from error
 
 
 def from_translation(read: "Translation", engine: str | None = None, threads: int | None = None) -> Network:

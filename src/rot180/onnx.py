@@ -18,10 +18,11 @@ require_onnx()
 from onnx import ModelProto, NodeProto, helper  # noqa: E402 - only where there is one
 from onnx.backend.base import Backend as OnnxBackend  # noqa: E402
 from onnx.backend.base import BackendRep  # noqa: E402
+from onnx.checker import ValidationError  # noqa: E402
 
 from rot180.arrays import Array  # noqa: E402
 from rot180.errors import ModelFileError  # noqa: E402
-from rot180.interchange.onnx_file import OnnxModel, Operation, read_model  # noqa: E402
+from rot180.interchange.onnx_file import OnnxModel, Operation, read_model, suspicion  # noqa: E402
 from rot180.interchange.onnx_interpreter import interpret, knows  # noqa: E402
 from rot180.interchange.onnx_reader import Translation, translate  # noqa: E402
 from rot180.network import Network, from_translation  # noqa: E402
@@ -41,22 +42,30 @@ class Backend(OnnxBackend):
     def is_compatible(cls, model: ModelProto, device: str = "CPU", **_: Any) -> bool:
         """Does rot180 have the model's operators?"""
         try:
-            return cls.supports_device(device) and all(map(knows, read_model(model).operations))
+            with suspicion():
+                return cls.supports_device(device) and all(map(knows, read_model(model).operations))
         except ModelFileError:
             return False
 
     @classmethod
     def prepare(cls, model: ModelProto, device: str = "CPU", **_: Any) -> "Prepared":
         """The model, checked and ready to run."""
-        super().prepare(model, device)
-        return Prepared(read_model(model), cls.engine)
+        try:
+            super().prepare(model, device)
+        except ValidationError as error:
+            raise ModelFileError(f"not a valid model: {error}") from error
+        with suspicion():
+            return Prepared(read_model(model), cls.engine)
 
     @classmethod
     def run_node(
         cls, node: NodeProto, inputs: Any, device: str = "CPU", outputs_info: Any = None, **settings: Any
     ) -> tuple[Any, ...]:
         """One operator on arrays; opset_version: of ONNX's operators, without the newest."""
-        super().run_node(node, inputs, device, outputs_info, **settings)
+        try:
+            super().run_node(node, inputs, device, outputs_info, **settings)
+        except ValidationError as error:
+            raise ModelFileError(f"not a valid operator: {error}") from error
         values = [helper.make_empty_tensor_value_info(name) for name in node.input if name]
         results = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
         graph = helper.make_graph([node], "node", values, results)
@@ -80,7 +89,8 @@ class Prepared(BackendRep):
         self._rest: list[Operation] = []  # from the network's scores to the outputs
         if model.constants and len(model.inputs) == 1:
             try:
-                self._read = translate(model)
+                with suspicion():
+                    self._read = translate(model)
             except ModelFileError:
                 return
             self._rest, alone = _behind(self._read, model)

@@ -1,7 +1,7 @@
 """Pictures that have been decoded, kept in the user's cache folder: the next run maps them and starts at once.
 
 NAME.npy    uint8 (N,C,S,S), mapped into memory and read page by page: it may be larger than memory
-NAME.json   what else is known of them, the .npy's size and CRC-32 among it; written last
+NAME.json   what else is known of them, with its own CRC-32 and the .npy's; written last
 
 Both are written beside their place and renamed: a crash leaves nothing that would be taken for whole, and two
 processes that decode the same folder write the same bytes. What does not fit together is decoded again.
@@ -37,8 +37,9 @@ def cache_folder() -> Path:
 def stored(path: Path) -> tuple[Array, dict[str, Any]] | None:
     """The pictures of this name, mapped, and what is known of them; None where they are missing or damaged."""
     try:
-        known = json.loads(path.with_suffix(".json").read_text("utf-8"))
-        if path.stat().st_size != known["bytes"] or _checksum(path) != known["crc"]:
+        described = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        known = described["known"]
+        if described["crc"] != [_checksum_of(known), _checksum(path)]:
             return None
         images = _mapped(path)
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(known["labels"]):
@@ -71,7 +72,7 @@ def store(path: Path, size: int, images: Iterable[Array], known: Callable[[], di
             file.write(_header(count, channels, size))
             file.flush()
             os.fsync(file.fileno())
-        described = {**known(), "bytes": temporary.stat().st_size, "crc": _checksum(temporary)}
+        described = {"known": known(), "crc": [_checksum_of(known()), _checksum(temporary)]}
         temporary.replace(path)
         replace_file(path.with_suffix(".json"), json.dumps(described).encode())
     except (OSError, RunError) as error:
@@ -119,6 +120,10 @@ def _first_channel_only(file: BinaryIO, count: int, pixels: int) -> None:
         file.seek(HEADER + k * pixels)
         file.write(plane)
     file.truncate(HEADER + count * pixels)
+
+
+def _checksum_of(known: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(known).encode())
 
 
 def _checksum(path: Path) -> int:

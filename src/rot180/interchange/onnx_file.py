@@ -5,7 +5,8 @@ than numbers. The protobuf itself is parsed by the package onnx, in memory that 
 it declares must be in the file, or be made by folding within `Budget`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,7 +18,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, numpy_helpe
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from rot180.arrays import Array
-from rot180.errors import ModelFileError
+from rot180.errors import ModelFileError, Rot180Error
 
 DOMAINS = "", "ai.onnx"
 CONTROL_FLOW = "If", "Loop", "Scan"
@@ -115,6 +116,17 @@ class OnnxModel:
     outputs: tuple[str, ...]
     opset: int
     metadata: Mapping[str, str]
+
+
+@contextmanager
+def suspicion() -> Iterator[None]:
+    """Whatever damage makes reading stumble over is a ModelFileError."""
+    try:
+        yield
+    except Rot180Error:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ModelFileError(f"not an ONNX model that rot180 can read ({error})") from error
 
 
 def read_file(path: Path) -> OnnxModel:

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from rot180.arrays import Array, Pair, Shape
 from rot180.convolve import Pads
-from rot180.interchange.onnx_file import Operation
+from rot180.interchange.onnx_file import Operation, shortest
 from rot180.interchange.onnx_tensors import axis_of, numbers, pads_of
 from rot180.layers import (
     ELU,
@@ -293,7 +293,7 @@ def _batch_normalization(call: Call) -> Steps:
     arrays = {name: call.constant(index) for index, name in enumerate(names, start=1)}
     if any(array.shape != call.x[:1] for array in arrays.values()):
         operation.refuse(f"its parameters do not fit a value of {call.x}")
-    momentum = 1 - operation.number("momentum", 0.9)
+    momentum = shortest(1 - operation.number("momentum", 0.9))
     momentum = momentum if 0 < momentum <= 1 else BatchNormalization.momentum
     return call.single(BatchNormalization(operation.number("epsilon", 1e-5), momentum), arrays)
 
@@ -336,7 +336,7 @@ def _clip(call: Call) -> Steps:
         value = call.optional(index)
         limit = call.operation.attributes.get(name) if value is None else np.ravel(value)[0]
         known = isinstance(limit, int | float | np.number) and abs(float(limit)) < float(np.finfo(np.float32).max)
-        limits.append(float(limit) if known else None)  # type: ignore[arg-type]
+        limits.append(shortest(float(limit)) if known else None)  # type: ignore[arg-type]
     return call.single(Clip(*limits))
 
 

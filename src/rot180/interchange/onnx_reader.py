@@ -24,6 +24,7 @@ from rot180.interchange.onnx_tensors import ALGEBRA, axis_of, compute, reshaped,
 from rot180.interchange.onnx_writer import CLASS_NAMES, LOSS
 from rot180.layers import (
     Add,
+    Affine,
     Arithmetic,
     AveragePooling,
     BatchNormalization,
@@ -115,8 +116,9 @@ class _Reading:
             raise ModelFileError(f"it has {len(self.model.inputs)} inputs; rot180's networks take images only")
         ((name, shape),) = self.model.inputs.items()
         if shape is None or len(shape) < 2 or any(size is None or size < 1 for size in shape[1:]):
+            open_shape = "of no declared shape" if shape is None else "x".join(str(size or "?") for size in shape)
             raise ModelFileError(
-                f"its input {name!r} has the shape {shape}: rot180 needs to know all sizes but the number of images"
+                f"its input {name!r} is {open_shape}: rot180 needs to know all sizes but the number of images"
             )
         self.batch = shape[0] or ANY_BATCH
         self.shapes[IMAGE] = tuple(int(size or 0) for size in shape[1:])
@@ -170,7 +172,7 @@ class _Reading:
         elif operation.kind in RESHAPES and operation.inputs[0] in self.values:
             shape = reshaped(operation, (self.batch, *first.shape), known)
             if shape[:1] != (self.batch,):
-                operation.refuse(f"{text(shape)} mixes the images of a batch")
+                operation.refuse("it mixes the images of a batch")
             self.values[output] = Value(first.node, shape[1:])
         elif operation.kind in ARITHMETIC and len(operation.inputs) > 1:
             self.values[output] = self._arithmetic(operation, values, known)
@@ -182,6 +184,8 @@ class _Reading:
             call = Call(operation, first.shape, known, self.model.opset)
             steps = TRANSLATORS[operation.kind](call)
             self.values[output] = self._placed(operation, first, steps.layers, steps.gives)
+        elif operation.kind in TRANSLATORS:
+            operation.refuse("rot180 reads it with constants behind its first input only")
         else:
             operation.refuse("rot180 has no layer for it")
 
@@ -234,7 +238,7 @@ class _Reading:
         """The scaling or shifting as part of the layer before, where nobody else sees that: then it is that layer's.
 
         Pixels scaled and shifted, all alike or channel by channel: ScalePixels. Batch normalization, scaled and shifted
-        map by map: its γ and β. A sum of products, shifted map by map: its bias.
+        map by map: its γ and β. A sum of products, shifted map by map: its bias. Values scaled: the same layer's shift.
         """
         w, b = step.arrays.get("w"), step.arrays.get("b")
         pixels = self._scaled_pixels(value, w, b)
@@ -247,6 +251,11 @@ class _Reading:
         if pixels:
             made.layer = pixels
             return Value(self._renamed(value.node, operation.name), value.shape)
+        if isinstance(made.layer, Affine) and not made.layer.shift and w is None and b is not None:
+            if b.shape == made.layer.shape:
+                made.layer, made.arrays["b"] = Affine(b.shape), b
+                return Value(self._renamed(value.node, operation.name), value.shape)
+            return None
         if value.shape[:1] != outputs or any(each is not None and prod(each.shape[1:]) != 1 for each in (w, b)):
             return None
         if isinstance(made.layer, BatchNormalization):

@@ -13,6 +13,7 @@ from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from rot180.arrays import Array, Shape
+from rot180.errors import ModelFileError
 from rot180.interchange.onnx_file import MOST_AXES, TYPES, Budget, Operation
 
 Inputs: TypeAlias = Sequence[Array | None]
@@ -24,6 +25,8 @@ def compute(operation: Operation, inputs: Inputs, opset: int, budget: Budget) ->
     try:
         with np.errstate(all="ignore"):
             return np.asarray(ALGEBRA[operation.kind](operation, inputs, opset, budget))
+    except ModelFileError:
+        raise
     except (ValueError, IndexError, TypeError, OverflowError, AttributeError) as error:
         return operation.refuse(f"its inputs do not fit ({error})")
 
