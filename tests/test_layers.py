@@ -29,6 +29,7 @@ from rot180.layers import (
     SquaredError,
     Tanh,
 )
+from rot180.torch_twin import torch_layer
 
 TRAINING = Training(seed=5, step=3, node=2)
 
@@ -557,36 +558,16 @@ def test_b3_pooling_against_torch(size, stride, padding, shape):
     )
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape", "theirs"),
-    [
-        (Dense(5), (2, 3, 4), lambda torch, x, p: x.flatten(1) @ p["w"].T + p["b"]),
-        (Dense(4, bias=False), (7,), lambda torch, x, p: x @ p["w"].T),
-        (
-            GlobalAveragePooling(),
-            (3, 4, 5),
-            lambda torch, x, p: torch.nn.functional.adaptive_avg_pool2d(x, 1)[..., 0, 0],
-        ),
-        (ReLU(), (2, 3, 4), lambda torch, x, p: torch.relu(x)),
-        (LeakyReLU(0.2), (6,), lambda torch, x, p: torch.nn.functional.leaky_relu(x, 0.2)),
-        (Sigmoid(), (2, 3, 4), lambda torch, x, p: torch.sigmoid(x)),
-        (Tanh(), (2, 3, 4), lambda torch, x, p: torch.tanh(x)),
-        (Softmax(), (5,), lambda torch, x, p: torch.softmax(x, 1)),
-        (Softmax(), (3, 2, 4), lambda torch, x, p: torch.softmax(x, 1)),
-        (SoftmaxCrossEntropy(), ((5,), ()), lambda torch, x, p: torch.nn.functional.cross_entropy(*x)),
-        (Add(), ((2, 3), (2, 3), (2, 3)), lambda torch, x, p: x[0] + x[1] + x[2]),
-        (Concatenate(), ((2, 3, 4), (1, 3, 4)), lambda torch, x, p: torch.cat(x, 1)),
-        (
-            SquaredError(-1),
-            ((5,), ()),
-            lambda torch, x, p: ((2 * torch.nn.functional.one_hot(x[1], 5) - 1 - x[0]) ** 2).sum() / 2 / len(x[0]),
-        ),
-    ],
-    ids=lambda value: type(value).__name__ if hasattr(value, "forward") else "",
-)
-@pytest.mark.parametrize("images", [1, 4])
-def test_other_layers_against_torch(layer, shape, theirs, images):
-    compare_with_torch(layer, shape, theirs, images)
+@all_examples
+@both_modes
+def test_every_layer_against_torch(layer, shape, training):
+    if isinstance(layer, Dropout):  # in training its chance is another
+        training = None
+
+    def theirs(torch, x, p):
+        return torch_layer(layer, x if layer.several_inputs else [x], p, bool(training))
+
+    compare_with_torch(layer, shape, theirs, training=training)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (6,)])

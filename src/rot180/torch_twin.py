@@ -3,6 +3,8 @@
 PyTorch is imported when a twin is made, and is no dependency: Rot180Error says so where it is missing.
 """
 
+import operator
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -11,36 +13,57 @@ from rot180.convolve import Pads
 from rot180.errors import Rot180Error, SettingError
 from rot180.graph import IMAGE, LABEL
 from rot180.layers import (
+    ELU,
     Add,
+    Affine,
+    Arithmetic,
     AveragePooling,
     BatchNormalization,
+    ChannelShuffle,
+    Clip,
     Concatenate,
     Convolution,
     Dense,
     Dropout,
     GlobalAveragePooling,
+    HardSigmoid,
+    HardSwish,
     HighwayGate,
     Identity,
     Layer,
     LeakyReLU,
     LocallyConnected,
     LocalResponseNormalization,
+    LogSoftmax,
     MaxPooling,
+    Pad,
+    ParametricReLU,
     RadialBasisLoss,
     RadialBasisOutput,
     ReLU,
+    Reshape,
     ScaledTanh,
     ScalePixels,
     Sigmoid,
     Softmax,
     SoftmaxCrossEntropy,
+    Softplus,
     SquaredError,
     TableConvolution,
     Tanh,
     TrainableSubsampling,
+    Transpose,
 )
 from rot180.layers.pooling import Pooling
 from rot180.network import Network
+
+ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+}
+PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
 def import_torch() -> Any:
@@ -142,6 +165,9 @@ def torch_layer(layer: Layer, x: list[Any], p: dict[str, Any], training: bool) -
             return f.batch_norm(x[0], *means, p["gamma"], p["beta"], training, layer.momentum, layer.epsilon)
         case LocalResponseNormalization(size, alpha, beta, k):
             return f.local_response_norm(x[0], size, alpha * size, beta, k)
+        case Affine():
+            y = x[0] * p["w"] if layer.scale else x[0]
+            return y + p["b"] if layer.shift else y
         case Dropout(rate):
             return f.dropout(x[0], rate, training)
         case Identity():
@@ -156,10 +182,36 @@ def torch_layer(layer: Layer, x: list[Any], p: dict[str, Any], training: bool) -
             return torch.tanh(x[0])
         case ScaledTanh():
             return 1.7159 * torch.tanh(x[0] * (2 / 3))
+        case ELU(alpha, scale):
+            return scale * f.elu(x[0], alpha)
+        case Softplus():
+            return f.softplus(x[0])
+        case Clip(low, high):
+            return x[0] if low is high is None else torch.clamp(x[0], low, high)
+        case HardSigmoid(gain, offset):
+            return torch.clamp(gain * x[0] + offset, 0, 1)
+        case HardSwish():
+            return f.hardswish(x[0])
+        case ParametricReLU():
+            return torch.where(x[0] > 0, x[0], p["a"] * x[0])
         case Softmax():
             return torch.softmax(x[0], 1)
+        case LogSoftmax():
+            return torch.log_softmax(x[0], 1)
+        case Reshape(shape):
+            return x[0].reshape(len(x[0]), *shape)
+        case Transpose(axes):
+            return x[0].permute(0, *(axis + 1 for axis in axes))
+        case ChannelShuffle(groups):
+            return f.channel_shuffle(x[0], groups)
+        case Pad():
+            (top, bottom), (left, right) = layer.pads(tuple(x[0].shape[1:]))
+            value = layer.value if layer.mode == "constant" else None
+            return f.pad(x[0], (left, right, top, bottom), PAD_MODES[layer.mode], value)
         case Add():
             return sum(x[1:], start=x[0])
+        case Arithmetic(operation):
+            return ARITHMETIC[operation](*x)
         case Concatenate():
             return torch.cat(x, 1)
         case HighwayGate():
@@ -192,19 +244,38 @@ def _padded(f: Any, x: Any, pads: Pads) -> tuple[Any, Pair]:
 
 def _max_pooling(f: Any, layer: Pooling, x: Any) -> Any:
     shape = tuple(x.shape[1:])
-    (size, stride), pads = layer.window(shape), layer.pads(shape)
+    size, stride, pads = pair(layer.size, "size"), layer.window(shape).stride, layer.pads(shape)
+    dilation = pair(layer.dilation, "dilation")
     before = pads[0][0], pads[1][0]
     if all(2 * each <= most for each, most in zip(before, size, strict=True)):
-        y = f.max_pool2d(x, size, stride, before, ceil_mode=any(first < last for first, last in pads))
+        y = f.max_pool2d(x, size, stride, before, dilation, ceil_mode=any(first < last for first, last in pads))
         if tuple(y.shape[1:]) == layer.output_shape(shape):  # rounding up is padding the end: no copy
             return y
     maps = f.pad(x, (*pads[1], *pads[0]), value=float("-inf"))  # PyTorch itself pads half a window at most
-    return f.max_pool2d(maps, size, stride)
+    return f.max_pool2d(maps, size, stride, 0, dilation)
 
 
 def _average_pooling(f: Any, layer: Pooling, x: Any) -> Any:
-    (top, bottom), (left, right) = layer.pads(tuple(x.shape[1:]))
-    size, stride = layer.window(tuple(x.shape[1:]))
-    if max(top, bottom, left, right):
-        x = f.pad(x, (left, right, top, bottom))
-    return f.avg_pool2d(x, size, stride)
+    """The mean over a window's places; over those that count, where only some of the padding does."""
+    shape = tuple(x.shape[1:])
+    pads, stride = layer.pads(shape), layer.window(shape).stride
+    mean = _mean(f, _around(f, x, pads), pair(layer.size, "size"), stride, pair(layer.dilation, "dilation"))
+    if not isinstance(layer, AveragePooling) or layer.counted is None:
+        return mean
+    counted = layer.counted_pads(shape)
+    others = tuple((a - c, b - d) for (a, b), (c, d) in zip(pads, counted, strict=True))
+    counts = _around(f, _around(f, x.new_ones((1, 1, *shape[1:])), counted, 1.0), others)
+    return mean / _mean(f, counts, pair(layer.size, "size"), stride, pair(layer.dilation, "dilation"))
+
+
+def _around(f: Any, x: Any, pads: Any, value: float = 0.0) -> Any:
+    (top, bottom), (left, right) = pads
+    return f.pad(x, (left, right, top, bottom), value=value) if any((top, bottom, left, right)) else x
+
+
+def _mean(f: Any, x: Any, size: Pair, stride: Pair, dilation: Pair) -> Any:
+    """Over each window; with gaps in it by a convolution of each map for itself, since PyTorch pools without."""
+    if dilation == (1, 1):
+        return f.avg_pool2d(x, size, stride)
+    kernel = x.new_full((x.shape[1], 1, *size), 1 / prod(size))
+    return f.conv2d(x, kernel, None, stride, 0, dilation, x.shape[1])
