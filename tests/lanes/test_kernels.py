@@ -202,6 +202,10 @@ CONVOLUTIONS = (
     (Convolution(6, 7, padding="wide"), (2, 3, 4)),
     (Convolution(4, 2, stride=(5, 4), **FLOOR), (3, 8, 9)),
     (Convolution(6, 3, stride=(1, 3), dilation=(2, 3), padding=(0, 5), groups=3, **FLOOR), (9, 5, 8)),
+    (Convolution(6, 3, padding=1, groups=6), (6, 5, 17)),
+    (Convolution(3, (5, 3), stride=2, padding=((0, 3), (1, 2)), groups=3, **FLOOR), (3, 7, 8)),
+    (Convolution(2, 3, stride=(2, 3), dilation=(2, 2), padding=(4, 3), groups=2, bias=False, **FLOOR), (2, 7, 16)),
+    (Convolution(2, (1, 17), padding=(0, 16), groups=2), (2, 2, 3)),
     (Convolution(10, 3, padding=((0, 2), (3, 0)), groups=2, bias=False), (4, 4, 1)),
 )
 

@@ -44,9 +44,10 @@ class Plain(StrEnum):
 
     DIRECT = "direct"
     POINTWISE = "pointwise"
+    DEPTHWISE = "depthwise"
 
 
-DIRECT, POINTWISE = Plain.DIRECT, Plain.POINTWISE
+DIRECT, POINTWISE, DEPTHWISE = Plain.DIRECT, Plain.POINTWISE, Plain.DEPTHWISE
 Algorithm = Variant | Plain
 
 
@@ -145,11 +146,17 @@ def is_pointwise(case: Case) -> bool:
     return fits and case.outputs == tuple(-(-size // step) for size, step in zip(case.inputs, case.stride, strict=True))
 
 
+def is_depthwise(case: Case) -> bool:
+    """Whether each filter sees one channel and each channel goes into one filter."""
+    return case.groups == case.channels == case.filters > 1
+
+
 TABLE = [
     Rule(POINTWISE, is_pointwise, "one tap: a product of matrices, a few pixels of all channels at a time"),
     Rule(F4X4_3X3, large_tiles_pay, "1 of 4 multiplications, with maps and pixels enough to pay for the transforms"),
     Rule(F2X2_3X3, pays(F2X2_3X3), "4 of 9 multiplications; larger tiles would round too much or not be faster"),
     Rule(F2X2_5X5, pays_and_may_round(F2X2_5X5), "9 of 25 multiplications, and they pay for the transforms"),
+    Rule(DEPTHWISE, is_depthwise, "one channel to a filter: little to do for every value, which is asked for early"),
     Rule(DIRECT, lambda _: True, "nothing else has less to do"),
 ]
 

@@ -6,7 +6,7 @@ so that those R lie side by side: [filter block][c][u][v][R].
 
 Where F is not a multiple of R (or the width of C) the last tile is moved back to fit: it computes again what the one
 before it did, the same numbers. Sums that add up must not do so; the weight gradient has rows of their own for what is
-left. Where table.py prefers Winograd's kernels, the lowering hands over to winograd.py.
+left. Where table.py prefers other kernels, the lowering hands over to winograd.py, pointwise.py or depthwise.py.
 """
 
 from functools import cache, partial
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from rot180.arrays import Array, pair
 from rot180.engines.lanes.jit import TILES, Kernel, kernel, target
-from rot180.engines.lanes.kernels import pointwise, winograd, winograd_weight_gradient
+from rot180.engines.lanes.kernels import depthwise, pointwise, winograd, winograd_weight_gradient
 from rot180.engines.lanes.kernels.bias import bias_gradient
 from rot180.engines.lanes.kernels.packing import Geometry, Pack, convolution_pack, tile_for
 from rot180.engines.lanes.layout import Maps, at, of_group
@@ -31,7 +31,7 @@ from rot180.engines.lanes.simd import (
     tile_store,
     tile_zeros,
 )
-from rot180.engines.lanes.table import POINTWISE, Algorithm, Case, Pass, Variant, choose
+from rot180.engines.lanes.table import DEPTHWISE, POINTWISE, Algorithm, Case, Pass, Variant, choose
 from rot180.layers import Convolution
 
 
@@ -301,6 +301,8 @@ class ConvolutionLowering:
             winograd.emit_forward(site, algorithm, g.top, g.left)
         elif algorithm is POINTWISE:
             pointwise.emit_pointwise(site, g, site.x(), site.y(), turned=False)
+        elif algorithm is DEPTHWISE:
+            depthwise.emit_forward(site, g, site.x(halo=self.halo(site, g)))
         else:
             self.direct_forward(site, g)
 
@@ -313,6 +315,8 @@ class ConvolutionLowering:
             winograd_weight_gradient.emit_weight_gradient(site, algorithm, g.top, g.left)
         elif algorithm is POINTWISE:
             pointwise.emit_weight_gradient(site, g)
+        elif algorithm is DEPTHWISE:
+            depthwise.emit_weight_gradient(site, g, site.x(halo=self.halo(site, g)))
         else:
             self.direct_weight_gradient(site, g)
         if site.wants_dx():
@@ -325,6 +329,8 @@ class ConvolutionLowering:
             winograd.emit_input_gradient(site, algorithm, g.top, g.left, dx)
         elif algorithm is POINTWISE:
             pointwise.emit_pointwise(site, g, site.dy(), dx, turned=True)
+        elif algorithm is DEPTHWISE:
+            depthwise.emit_input_gradient(site, g, dx)
         else:
             self.direct_input_gradient(site, g, dx)
 

@@ -54,6 +54,9 @@ def convolution_pack(P: Array, G: Array, A: Array, S: Array, row: Pack, first: i
                     place += 1
 
 
+ALONE = 6, 7, 8, 14  # columns of a tile of one filter, besides the usual: several sums to go on with while one waits
+
+
 def tile_for(count: int, width: int) -> tuple[int, int]:
     """The best tile that fits `count` filters (or channels) and `width` columns: the one that wastes least."""
 
@@ -63,5 +66,7 @@ def tile_for(count: int, width: int) -> tuple[int, int]:
         return work * (1 + 0.5 / columns + 0.1 / rows) * (1.3 if rows * columns < 12 else 1.0)
 
     sizes = {(r, c) for r, c in TILES[target()]} | {(r, c) for r in (1, 2, 4, 6, 8) for c in (1, 2, 4)}
+    if count == 1:
+        sizes |= {(1, c) for c in ALONE}
     limit = max(r * c for r, c in TILES[target()])
     return min((t for t in sizes if t[0] <= count and t[1] <= width and t[0] * t[1] <= limit), key=cost)
