@@ -471,21 +471,59 @@ def test_a_damaged_cache_is_made_again(photos, cache, damage):
     assert watched(photos)[0] == 0
 
 
-def test_two_processes_at_once(photos, cache):
-    code = (
-        "import sys; from rot180.data.folder import PictureOptions, read_folder; import zlib, numpy as np;"
-        "print(zlib.crc32(np.array(read_folder(sys.argv[1], PictureOptions(8))[0].images)))"
-    )
+def beside(code, folder):
+    """Another process that does this."""
     path = os.pathsep.join([str(Path(data.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(photos)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        for _ in range(2)
-    ]
+    given = "import os, sys; from rot180.data.folder import PictureOptions, read_folder\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", given + code, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
+def test_killed_while_decoding(photos, cache):
+    """Promise 2: what is half written is never taken for whole, and goes when it is a day old."""
+    code = (
+        "read_folder(sys.argv[1], PictureOptions(8, progress=lambda done, of: done == 9 and os.kill(os.getpid(), 9)))"
+    )
+    with beside(code, photos) as killed:
+        assert killed.wait() == -9
+    (unfinished,) = cache.iterdir()
+    assert watched(photos)[0] == 24
+    assert unfinished.exists(), "it might be another process's"
+    os.utime(unfinished, (0, 0))
+    picture((9, 9, 9)).save(photos / "red" / "new.png")
+    assert watched(photos)[0] == 25
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs RLIMIT_FSIZE")
+def test_a_full_disk_while_decoding(photos, cache):
+    """Promise 2."""
+    code = """if True:
+        import resource, signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        try:
+            read_folder(sys.argv[1], PictureOptions(8))
+        except Exception as error:
+            print(type(error).__name__, error)
+    """
+    with beside(code, photos) as other:
+        said, _ = other.communicate()
+    assert said == (
+        f"DataError decoded pictures cannot be kept in {cache} (File too large): make room there, or set "
+        "ROT180_CACHE_DIR to another folder\n"
+    )
+    assert not list(cache.iterdir())
+
+
+def test_two_processes_at_once(photos, cache):
+    code = "import zlib, numpy; print(zlib.crc32(numpy.array(read_folder(sys.argv[1], PictureOptions(8))[0].images)))"
+    both = [beside(code, photos) for _ in range(2)]
     assert len({each.communicate()[0] for each in both}) == 1
     assert [each.returncode for each in both] == [0, 0]
     assert watched(photos)[0] == 0

@@ -1,4 +1,4 @@
-"""The gradient check passes what is right and catches what is wrong. (B9)"""
+"""The gradient check passes every layer (promise 5) and catches what is wrong. (B9)"""
 
 from dataclasses import dataclass, replace
 from inspect import isabstract

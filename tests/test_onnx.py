@@ -1,4 +1,6 @@
-"""ONNX models read and run: the ONNX project's own backend tests, round trips, fine-tuning, hostile files."""
+"""ONNX models read and run: the ONNX project's own backend tests (promise 6), round trips, fine-tuning, and models from
+anywhere (promise 1).
+"""
 
 import unittest
 import warnings

@@ -1,4 +1,5 @@
-"""Few images, channels in the lanes: every layer and whole networks against the definition, in memory full of garbage.
+"""Few images, channels in the lanes: every layer and whole networks against the definition, in memory full of garbage;
+the same bits on any thread (promises 4, 5).
 
 Run as a program, this file saves the scores of two networks: `python test_single.py out.npy`.
 """

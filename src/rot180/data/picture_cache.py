@@ -9,6 +9,7 @@ processes that decode the same folder write the same bytes. What does not fit to
 
 import json
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -22,6 +23,7 @@ from rot180.errors import DataError, RunError
 from rot180.files import UNFINISHED, replace_file
 
 HEADER = 128  # bytes before the first pixel
+A_DAY = 24 * 60 * 60  # seconds
 AT_ONCE = 1 << 24  # bytes checked or copied together
 CACHE_FOLDER = "ROT180_CACHE_DIR"  # the environment variable that names another folder
 
@@ -98,11 +100,17 @@ def _mapped(path: Path) -> Array:
 
 
 def forget_others(path: Path, prefix: str) -> None:
-    """Remove what was kept under the same prefix before; who has it mapped keeps it."""
+    """Remove what was kept under the same prefix before, and what a process that was killed has left of it.
+
+    Who has it mapped keeps it; what is not a day old may be another process's, still at work.
+    """
     with suppress(OSError):
         for other in path.parent.glob(f"{prefix}*"):
             if other.stem != path.stem:
                 other.unlink(missing_ok=True)
+        for unfinished in path.parent.glob(f".{prefix}*{UNFINISHED}"):
+            if unfinished.stat().st_mtime < time.time() - A_DAY:
+                unfinished.unlink(missing_ok=True)
 
 
 def _header(count: int, channels: int, size: int) -> bytes:
