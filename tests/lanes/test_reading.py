@@ -1,4 +1,4 @@
-"""How the runner reads images into the lanes: as the definition varies them; the same bits on any thread (promise 4)."""
+"""How the runner reads images into the lanes: as the definition varies them; the same bits on any thread, promise 4."""
 
 import numpy as np
 import pytest
