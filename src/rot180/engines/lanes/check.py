@@ -30,7 +30,7 @@ def check_plan(plan: Plan) -> None:
             if other.offset >= one.offset + one.size * plan.groups:
                 break
             same_place = one.form == other.form and one.offset == other.offset
-            kept = (any(one.halo) or any(other.halo)) and not plan.layer_by_layer
+            kept = (any(one.halo) or any(other.halo)) and not plan.zeroes_halos
             if one.meets(other) or (kept and not same_place):
                 raise UnsoundPlanError(f"two values share memory from {other.offset} on while both are alive")
         if one.offset < 0 or one.offset + one.size * plan.groups > plan.arena:

@@ -8,6 +8,7 @@ one, and the last time the rows come out with the places in them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from rot180.layers import Add, Layer, ReLU, ScalePixels
 from rot180.parameters import ALIGNMENT, Layout
 
 AGAIN = ", again"  # a value that is computed anew for the backward pass, not kept
+LARGE = 1 << 24  # numbers of all values of a group: from here on memory matters more than a little work
 LABEL_CHANNELS = 7
 """What the label's maps hold for each lane: the label's number; the image's weight, 1/N, or 0 where there is no image;
 the chance of this update, its 64 bits in four numbers of 16, the highest first; the image's position in the batch."""
@@ -140,6 +142,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.layer_by_layer = self.training and needs_all_groups(self.graph)
+        values = LANES * sum(prod(shape) for shape in self.graph.shapes.values())
+        self.zeroes_halos = self.layer_by_layer or values >= LARGE
+        """Is each halo zeroed when its value is about to be made, so that any two values may share memory?"""
         self._by_name = {node.name: node for node in self.graph}
         self._readers = self._count_readers()
         self._aliases = self._find_aliases()
@@ -194,13 +199,13 @@ class Plan:
     def _place(self) -> None:
         """Largest first, each at the lowest offset free while it lives.
 
-        Depth first a halo is zero from the start, and nothing else may ever be written there: such memory is shared
-        only with values of the same form. Layer by layer, where memory matters, a halo is zeroed for each value.
+        Else a halo is zero from the start, and nothing else may ever be written there: such memory is shared only with
+        values of the same form.
         """
         placed: list[Buffer] = []
         for buffer in sorted(self._buffers.values(), key=lambda each: -each.size):
             taken = {each.offset for each in placed if each.meets(buffer)}
-            kept = any(buffer.halo) and not self.layer_by_layer
+            kept = any(buffer.halo) and not self.zeroes_halos
             twins = [each for each in placed if kept and each.form == buffer.form]
             free = [each.offset for each in twins if each.offset not in taken]
             buffer.offset = free[0] if free else self._gap(buffer, placed)
@@ -208,10 +213,10 @@ class Plan:
             self.arena = max(self.arena, buffer.offset + buffer.size * self.groups)
 
     def _gap(self, buffer: Buffer, placed: list[Buffer]) -> int:
-        """The lowest offset where the buffer meets nobody and, depth first, touches no halo but its own."""
+        """The lowest offset where the buffer meets nobody and touches no halo that must stay zero."""
         end = 0
         for other in sorted(placed, key=lambda each: each.offset):
-            kept = (any(other.halo) or any(buffer.halo)) and not self.layer_by_layer
+            kept = (any(other.halo) or any(buffer.halo)) and not self.zeroes_halos
             if not (other.meets(buffer) or kept):
                 continue
             if end + buffer.size * self.groups <= other.offset:
@@ -251,7 +256,7 @@ class Plan:
     def _next_moment(self, node: Node) -> None:
         """Count on, and zero the halos of the values that will be written now."""
         self._now += 1
-        if not self.layer_by_layer:
+        if not self.zeroes_halos:
             return
         from rot180.engines.lanes.kernels import halo
 
