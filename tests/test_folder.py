@@ -16,7 +16,7 @@ from PIL import Image
 
 from rot180 import data
 from rot180.cli import main
-from rot180.data import picture_cache
+from rot180.data import array_cache
 from rot180.data.augmentation import Augmentation
 from rot180.data.balance import balance
 from rot180.data.dataset import Dataset
@@ -515,7 +515,7 @@ def test_a_full_disk_while_decoding(photos, cache):
     with beside(code, photos) as other:
         said, _ = other.communicate()
     assert said == (
-        f"DataError decoded pictures cannot be kept in {cache} (File too large): make room there, or set "
+        f"DataError pictures cannot be kept in {cache} (File too large): make room there, or set "
         "ROT180_CACHE_DIR to another folder\n"
     )
     assert not list(cache.iterdir())
@@ -543,7 +543,7 @@ def test_leaving_off_leaves_nothing(photos, cache):
 def test_a_cache_that_cannot_be_written(photos, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("ROT180_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"decoded pictures cannot be kept in .*set ROT180_CACHE_DIR to another folder"):
+    with pytest.raises(DataError, match=r"pictures cannot be kept in .*set ROT180_CACHE_DIR to another folder"):
         load_folder(photos, SMALL)
 
 
@@ -749,8 +749,8 @@ def test_size_is_for_pictures(capsys, tmp_path):
 
 def test_the_cache_folder_is_the_users(monkeypatch):
     monkeypatch.delenv("ROT180_CACHE_DIR")
-    assert picture_cache.cache_folder().name == "pictures"
-    assert picture_cache.cache_folder().parent.name == "rot180"
+    assert array_cache.cache_folder("pictures").name == "pictures"
+    assert array_cache.cache_folder("pictures").parent.name == "rot180"
 
 
 def test_a_test_folder_with_parts(tmp_path):

@@ -192,7 +192,7 @@ def test_mistakes_of_a_network_whose_images_are_prepared(tmp_path):
     sets = Sets(blobs(), blobs(21, 6))
     run, results = finished(tmp_path / "r", sets, prepare="pca:3")
     _, network = load_run(tmp_path / "r")
-    prepared = run.preparation
+    prepared = run.material.preparation
     found = worst_mistakes(network, sets.test, prepared)
     probabilities = network.probabilities(prepared.apply(sets.test.images))
     assert (

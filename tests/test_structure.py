@@ -22,9 +22,11 @@ MAY_IMPORT = {  # a room, and the rooms below it; what a room imports of itself 
     "interchange": {"graph", "layers", "parameters"},
     "engines": {"graph", "layers", "parameters", "optimizers", "data"},
     "network": {"engines", "graph", "layers", "parameters", "data", "interchange", "summary", "arithmetic"},
+    "transfer": {"network", "engines", "graph", "layers", "parameters", "data"},
     "onnx": {"network", "interchange", "engines", "graph", "layers", "parameters"},
     "gradient_check": {"network", "engines", "graph", "layers", "parameters"},
     "training": {
+        "transfer",
         "network",
         "engines",
         "optimizers",

@@ -27,7 +27,8 @@ from rot180.summary import summarize
 if TYPE_CHECKING:
     from rot180.interchange.onnx_reader import Translation
 
-EVALUATION_BATCH = 250  # images at a time, at most
+EVALUATION_BATCH = 250  # images at a time, at most, ...
+EVALUATION_VALUES = 1 << 23  # ... and at least 64, where they are so large that they have more values than this
 FORMAT = "rot180 network 1"
 
 
@@ -101,6 +102,7 @@ class Network:
         """Everything learned, one flat vector; `layout` says what lies where."""
         self.statistics = initial_vector(graph, self.statistics_layout, start, seed, self.dtype)
         """Everything measured in training (running means and variances), likewise."""
+        self.threads = threads
         self.engine_name = engine or (DEFAULT_ENGINE if self.dtype == np.float32 else "reference")
         if self.engine_name != "reference" and self.dtype != np.float32:
             raise SettingError(f"the engine {self.engine_name!r} computes in float32, not {self.dtype}: leave it out")
@@ -220,7 +222,8 @@ class Network:
             raise DataError(f"{dataset.name}: there are no images to evaluate")
         confusion = np.zeros((self.graph.classes, self.graph.classes), np.int64)
         loss = 0.0
-        parts = -(-len(dataset) // EVALUATION_BATCH)  # about equal: a few left over would need kernels of their own
+        at_once = min(EVALUATION_BATCH, max(64, EVALUATION_VALUES // prod(dataset.shape)))
+        parts = -(-len(dataset) // at_once)  # about equal: a few left over would need kernels of their own
         for part in range(parts):
             batch = slice(len(dataset) * part // parts, len(dataset) * (part + 1) // parts)
             scores, labels = self(dataset.images[batch]), dataset.labels[batch]

@@ -13,6 +13,8 @@ and a checkpoint from which --resume goes on after an interruption, a crash or a
   rot180 train --optimizer adamw --patience 3 --average exponential
   rot180 train --network 'INPUT -> [[CONV -> RELU]*2 -> POOL]*2 -> FC(100) -> RELU -> FC'
   rot180 train --recipe recipes/lenet-5-1998.json --seed 2
+  rot180 train PHOTOS --start efficientnet.onnx --pixels=-1..1    only a new head learns: docs/transfer.md
+  rot180 train PHOTOS --start runs/resnet-20-1 --freeze-below stage3.block1.conv1
   rot180 train --resume runs/quick
 
 A recipe file has settings by the names of run.json; what is given beside it goes first: docs/recipes.md
@@ -23,35 +25,26 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Self
 
 from rot180 import models
-from rot180.arrays import text
+from rot180.cli.begin import begin, resume
 from rot180.cli.output import percent, print_json
-from rot180.cli.pictures import described_pictures
-from rot180.data.augmentation import Augmentation
-from rot180.data.balance import LARGEST_PIXEL, NOISE, WAYS
-from rot180.data.dataset import Dataset, Sets
-from rot180.data.folder import PictureOptions
-from rot180.data.preparation import standardized
+from rot180.data.balance import NOISE, WAYS
 from rot180.engines import DEFAULT_ENGINE, ENGINES
-from rot180.errors import DataError, Rot180Error, SettingError
-from rot180.graph import Graph
-from rot180.layers import ScalePixels, SoftmaxCrossEntropy
+from rot180.errors import Rot180Error, SettingError
 from rot180.notices import notify
 from rot180.optimizers import OPTIMIZERS, SGD
 from rot180.parameters import INITIALIZERS
 from rot180.training.averaging import AVERAGES
-from rot180.training.loop import hold_out
 from rot180.training.recipe import MODES, SHORT_MODES, Recipe
-from rot180.training.recipe_file import RecipeFile, read_recipe_file
-from rot180.training.run import Run, Settings, read_settings
+from rot180.training.run import Run
 from rot180.training.schedules import SCHEDULES
 from rot180.training.stopping import EPOCHS
-from rot180.training.suggestion import suggest
+from rot180.training.suggestion import VARIANTS
+from rot180.transfer import PIXELS
 
 RUNS = Path("runs")
 NETWORK_FOR = {(1, 28, 28): "lenet-5", (3, 32, 32): "resnet-20"}  # (C, H, W) of an image
@@ -74,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NETWORK",
         help=f"{', '.join(models.MODELS)}; or a pattern (default: what suits the images)",
     )
+    _configure_start(parser.add_argument_group("beginning with a trained network"))
     parser.add_argument("--recipe", type=Path, metavar="FILE", help="train as this file says, or a run's run.json")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run's folder (default: a new one under runs/)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
@@ -132,6 +126,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write event files for TensorBoard there")
 
 
+def _configure_start(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--start", metavar="NETWORK", help="a run's folder, or a file (.safetensors, .onnx)")
+    group.add_argument(
+        "--new-head",
+        action=argparse.BooleanOptionalAction,
+        help="make its last layer anew (default: where the classes' names are others)",
+    )
+    group.add_argument(
+        "--pixels",
+        choices=PIXELS,
+        help="what it was fed, where it takes no pixels 0..255 (default: imagenet for colours, else 0..1)",
+    )
+    group.add_argument(
+        "--freeze-below",
+        metavar="NODE",
+        help="leave as it is what this node is computed from; head: all but a new head (default with one); "
+        "image: nothing (default without). rot180 summary names the nodes",
+    )
+    group.add_argument(
+        "--variants",
+        type=int,
+        metavar="N",
+        help=f"of each image, varied as below, that pass through the frozen part (default: {VARIANTS} for pictures)",
+    )
+
+
 def _configure_augmentation(group: argparse._ArgumentGroup) -> None:
     default = Recipe().augmentation
     group.add_argument("--shift", type=int, metavar="N", help=f"by up to N pixels (default: {default.shift})")
@@ -152,7 +172,7 @@ def _configure_augmentation(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, test, report."""
-    current = _resumed(arguments) if arguments.resume else _new(arguments)
+    current = _resumed(arguments) if arguments.resume else begin(arguments)
     from rot180.cli.progress import shown
 
     steps = iter(current)
@@ -191,72 +211,6 @@ def _report(current: Run, threads: int | None) -> None:
         notify(f"there is no report: {error}; rot180 report {current.folder} writes it")
 
 
-def _new(arguments: argparse.Namespace) -> Run:
-    from rot180 import data
-
-    file = read_recipe_file(arguments.recipe) if arguments.recipe else RecipeFile()
-    graph = None if arguments.network else file.graph
-    arguments = argparse.Namespace(**vars(arguments) | _missing(arguments, file.settings))
-    source = arguments.data or data.EMBEDDED
-    channels, height = graph.input_shape[:2] if graph else (None, arguments.size)
-    sets = _load(source, data.PictureOptions(height, channels))
-    suggestion = suggest(sets.train.take(slice(arguments.images))) if sets.train.report else None
-    if suggestion is None and arguments.size is not None:
-        raise SettingError(f"--size is for folders of pictures: {source} has images of {text(sets.train.shape)}")
-    network = arguments.network or (suggestion.network if suggestion else _network_for(sets.train))
-    recipe = _recipe(arguments, suggestion.recipe if suggestion and not arguments.recipe else file.recipe)
-    if suggestion and not arguments.json:
-        print(described_pictures(sets, network, recipe, suggestion, vars(arguments)), file=sys.stderr)
-    graph = graph or models.build(network, len(sets.train.class_names), sets.train.shape)
-    graph = _smoothed(graph, arguments.label_smoothing)
-    if arguments.images is not None and not 1 <= arguments.images <= len(sets.train):
-        raise SettingError(f"--images is {arguments.images}: choose from 1 to {len(sets.train)}")
-    if arguments.prepare == "standardize":
-        learned_from, _ = hold_out(sets.train.take(slice(arguments.images)), recipe)
-        graph = _with_pixels(graph, ScalePixels(*standardized(learned_from)))
-    elif arguments.prepare == "zca":  # pixels of unit variance need no scaling
-        graph = _with_pixels(graph, ScalePixels(0, LARGEST_PIXEL))
-    settings = Settings(
-        data=source if source == data.EMBEDDED else str(Path(source).resolve()),
-        network=network,
-        graph=graph,
-        recipe=recipe,
-        initializer=arguments.initializer or "he",
-        engine=arguments.engine or DEFAULT_ENGINE,
-        images=arguments.images,
-        prepare=None if arguments.prepare == "standardize" else arguments.prepare,
-        balance=arguments.balance,
-        noise=NOISE if arguments.noise is None else arguments.noise,
-    )
-    short = "pattern" if models.is_pattern(network) else network
-    run = Run(
-        arguments.out or _free_folder(f"{short}-{Path(source).resolve().name}"),
-        settings,
-        sets,
-        threads=arguments.threads,
-    )
-    if run.balance_report and not arguments.json:
-        print(run.balance_report, file=sys.stderr)
-    return run
-
-
-def _load(source: str, pictures: PictureOptions) -> Sets:
-    """The data, with a bar while pictures are decoded."""
-    from rot180 import data
-    from rot180.cli.progress import counted
-
-    with counted("decoding pictures") as progress:
-        return data.load(source, pictures._replace(progress=progress))
-
-
-def _with_pixels(graph: Graph, layer: ScalePixels) -> Graph:
-    """The network with its pixels scaled so."""
-    first, *others = graph.nodes
-    if not isinstance(first.layer, ScalePixels):
-        raise SettingError("the network does not begin with ScalePixels: leave --prepare out")
-    return Graph([replace(first, layer=layer), *others], graph.input_shape, graph.output)
-
-
 def _network(text: str) -> str:
     """The name or pattern of a network, if there is such a one."""
     try:
@@ -269,14 +223,7 @@ def _network(text: str) -> str:
     return text
 
 
-def _network_for(dataset: Dataset) -> str:
-    if dataset.shape not in NETWORK_FOR:
-        raise SettingError(f"{dataset.name}: images are {text(dataset.shape)}; choose a --network that takes them")
-    return NETWORK_FOR[dataset.shape]
-
-
 def _resumed(arguments: argparse.Namespace) -> Run:
-
     fixed = [
         "DATA" if name == "data" else f"--{name.replace('_', '-')}"
         for name, value in vars(arguments).items()
@@ -284,68 +231,11 @@ def _resumed(arguments: argparse.Namespace) -> Run:
     ]
     if fixed:
         raise SettingError(f"--resume takes every setting from the run; leave out {', '.join(fixed)}")
-    settings = read_settings(arguments.resume)
-    try:
-        sets = _load(settings.data, settings.pictures)
-    except DataError as error:
-        raise DataError(f"the run's data cannot be loaded: {error}") from error
-    return Run(arguments.resume, settings, sets, resume=True, threads=arguments.threads)
-
-
-def _missing(arguments: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the command line does not give."""
-    return {name: value for name, value in settings.items() if getattr(arguments, name) is None}
-
-
-def _recipe(arguments: argparse.Namespace, recipe: Recipe) -> Recipe:
-    """The recipe with what was asked for in it. A kind that is named is taken with its usual settings."""
-    changes = _given(arguments, "epochs", "seed", "mode", "batch", "validation", "sample_loss", "sample_updates")
-    optimizer: Any = OPTIMIZERS[arguments.optimizer]() if arguments.optimizer else recipe.optimizer
-    settings = _given(arguments, "momentum", "nesterov", "beta1", "beta2", "weight_decay")
-    for setting in settings:
-        if setting not in {each.name for each in fields(optimizer)}:
-            name = type(optimizer).__name__
-            raise SettingError(f"--{setting} is not a setting of {name}: leave it out, or choose another --optimizer")
-    changes["optimizer"] = replace(optimizer, **settings)
-    if arguments.optimizer:
-        changes["learning_rate"] = optimizer.usual_rate
-    changes |= _given(arguments, "learning_rate")
-    if arguments.schedule:
-        changes["schedule"] = SCHEDULES[arguments.schedule]()
-    if arguments.average:
-        changes["averaging"] = None if arguments.average == "none" else AVERAGES[arguments.average]()
-    varied = _given(arguments, *(each.name for each in fields(Augmentation)))
-    changes["augmentation"] = replace(recipe.augmentation, **varied)
-    ends = {
-        "loss": arguments.stop_loss,
-        "error": arguments.stop_error,
-        "gradient_norm": arguments.stop_gradient,
-        "patience": arguments.patience,
-        "updates": arguments.max_updates,
-        "seconds": arguments.max_seconds,
-    }
-    changes["stopping"] = replace(recipe.stopping, **{name: end for name, end in ends.items() if end is not None})
-    return replace(recipe, **changes)
-
-
-def _smoothed(graph: Graph, smoothing: float | None) -> Graph:
-    """The graph with so much label smoothing in its loss."""
-    *nodes, last = graph.nodes
-    if smoothing is None:
-        return graph
-    if not isinstance(last.layer, SoftmaxCrossEntropy):
-        raise SettingError(f"--label-smoothing is for SoftmaxCrossEntropy; the network's loss is {last.layer}")
-    layer = replace(last.layer, smoothing=smoothing)
-    return Graph([*nodes, replace(last, layer=layer)], graph.input_shape, graph.output)
+    return resume(arguments.resume, arguments.threads)
 
 
 def _by_optimizer(setting: str) -> str:
     return ", ".join(f"{name} {getattr(kind(), setting):g}" for name, kind in OPTIMIZERS.items())
-
-
-def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Those of the arguments that were asked for."""
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
 def _one_of(names: Iterable[str]) -> Callable[[str], str]:
@@ -358,14 +248,6 @@ def _one_of(names: Iterable[str]) -> Callable[[str], str]:
         return known[text.lower()]
 
     return read
-
-
-def _free_folder(name: str) -> Path:
-    """runs/NAME-1, or the next number that is free."""
-    number = 1
-    while (RUNS / f"{name}-{number}").exists():
-        number += 1
-    return RUNS / f"{name}-{number}"
 
 
 class _graceful_stop:  # noqa: N801 - reads as a verb where it is used

@@ -1,5 +1,6 @@
 """Labelled images, in memory or mapped from a file."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from rot180.chance import Use, permutation
 from rot180.data.mapped_rows import MappedRows
 from rot180.errors import DataError, SettingError
 
+AT_ONCE = 1024  # images looked at together: they may lie in a file larger than memory
 SHOWN_CLASSES = 12  # in a notebook
 
 
@@ -54,10 +56,11 @@ class Dataset:
             if names.shape != labels.shape:
                 raise DataError(f"{self.name}: {len(images)} images but names of shape {names.shape}; give one each")
             object.__setattr__(self, "names", names)
-        if images.dtype.kind == "f":
-            finite = np.isfinite(images).all(axis=(1, 2, 3))
+        for first in range(0, len(images) if images.dtype.kind == "f" else 0, AT_ONCE):
+            finite = np.isfinite(images[first : first + AT_ONCE]).all(axis=(1, 2, 3))
             if not finite.all():
-                raise DataError(f"{self.name}: image {int(np.argmin(finite))} holds a number that is NaN or infinite")
+                bad = first + int(np.argmin(finite))
+                raise DataError(f"{self.name}: image {bad} holds a number that is NaN or infinite")
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels.astype(np.int64))
 
@@ -100,6 +103,15 @@ class Dataset:
             raise DataError(
                 f"{self.name}: there are {len(self.class_names)} classes, but the network tells only {classes} apart"
             )
+
+
+def content_digest(dataset: Dataset) -> str:
+    """SHA-256 of the images and labels: what tells them from others."""
+    digest = hashlib.sha256(f"{dataset.images.shape} {dataset.images.dtype}".encode())
+    for first in range(0, len(dataset), AT_ONCE):
+        digest.update(np.ascontiguousarray(dataset.images[first : first + AT_ONCE]).data)
+    digest.update(np.ascontiguousarray(dataset.labels).data)
+    return digest.hexdigest()
 
 
 class Sets(NamedTuple):

@@ -17,12 +17,12 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from rot180.arrays import Array, whole
-from rot180.data import picture_cache
+from rot180.arrays import Array, Shape, whole
+from rot180.data import array_cache
 from rot180.data.dataset import Dataset, Sets, split
 from rot180.data.mapped_rows import MappedRows
 from rot180.data.parallel import in_order
@@ -316,13 +316,12 @@ def _decoded(
     prefix = f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}-{size}-"
     fingerprint = json.dumps([RULE_VERSION, PIL.__version__, listing.class_names, listing.files])
     kept = prefix + hashlib.sha256(fingerprint.encode()).hexdigest()[:32]
-    path = picture_cache.cache_folder() / f"{kept}.npy"
-    found = picture_cache.stored(path)
-    if found is None:
-        decoding = _Decoding(folder, listing.files, size, progress)
-        picture_cache.store(path, size, decoding, decoding.known)
-        picture_cache.forget_others(path, prefix)
-        found = picture_cache.stored(path)
+    path = array_cache.cache_folder("pictures") / f"{kept}.npy"
+    found = array_cache.stored(path)
+    if found is None or len(found[0]) != len(found[1]["labels"]):
+        array_cache.store(path, _Decoding(folder, listing.files, size, progress))
+        array_cache.forget_others(path, prefix)
+        found = array_cache.stored(path)
         notify(f"decoded pictures are kept in {path}")
     if found is None:
         raise DataError(f"{path}: what was written cannot be read back; is the disk damaged?")
@@ -332,7 +331,11 @@ def _decoded(
 class _Decoding:
     """Iterating gives the pictures (3,size,size) in the order of the files, and notes those that cannot be read."""
 
+    dtype: type[np.generic] = np.uint8
+
     def __init__(self, folder: Path, files: list[File], size: int, progress: Progress | None) -> None:
+        self.shape: Shape = (3, size, size)
+        self._grey = True  # all of them so far
         self._folder, self._files, self._size, self._progress = folder, files, size, progress
         self._good: list[File] = []
         self._skipped: list[tuple[str, str]] = []
@@ -346,6 +349,7 @@ class _Decoding:
                 self._skipped.append((file.name, (str(error) or "not enough memory").removeprefix(place)))
             else:
                 self._good.append(file)
+                self._grey = self._grey and bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
                 yield pixels
             if self._progress:
                 self._progress(done, len(self._files))
@@ -362,6 +366,19 @@ class _Decoding:
             "parts": [file.part for file in self._good],
             "skipped": self._skipped,
         }
+
+    def compact(self, file: BinaryIO, start: int, count: int) -> Shape:
+        """Where all are grey, keep the first of each three maps, moved forward in place."""
+        if not self._grey:
+            return self.shape
+        pixels = self._size * self._size
+        for k in range(count):
+            file.seek(start + 3 * k * pixels)
+            plane = file.read(pixels)
+            file.seek(start + k * pixels)
+            file.write(plane)
+        file.truncate(start + count * pixels)
+        return 1, self._size, self._size
 
 
 def _with_channels(images: Array, channels: int | None) -> Array:

@@ -3,7 +3,18 @@
 from collections.abc import Callable
 from functools import partial
 
-from rot180.engines.engine import Average, Batches, Engine, Explains, Gradients, Program, Results, Trains, Values
+from rot180.engines.engine import (
+    Average,
+    Batches,
+    Engine,
+    Explains,
+    Gradients,
+    Program,
+    Results,
+    Trains,
+    Values,
+    Varies,
+)
 from rot180.engines.reference import ReferenceEngine
 from rot180.errors import SettingError
 from rot180.graph import Graph
@@ -21,6 +32,7 @@ __all__ = [
     "Results",
     "Trains",
     "Values",
+    "Varies",
     "engine",
     "fastest_for",
 ]

@@ -111,6 +111,24 @@ class Trains(Protocol):
 
 
 @runtime_checkable
+class Varies(Protocol):
+    """A program that can vary images as it reads them, as `augmentation.apply` would."""
+
+    def varied_scores(
+        self,
+        images: Array,
+        order: Array,
+        augmentation: Augmentation,
+        seed: int,
+        epoch: int,
+        parameters: Array,
+        statistics: Array,
+    ) -> Array:
+        """(m, K): `scores` of images[order], varied as by that epoch."""
+        ...
+
+
+@runtime_checkable
 class Explains(Protocol):
     """A program that can say how it computes."""
 

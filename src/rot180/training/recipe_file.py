@@ -23,7 +23,9 @@ LARGEST = 1 << 24  # bytes; a run.json of ResNet-110 has 1 % of it
 NOTES = "name", "gives", "data_digest", "versions"  # for people, and what a run says of itself
 SETTINGS = {
     **dict.fromkeys(("data", "network", "initializer", "engine", "prepare", "balance"), ""),
-    **dict.fromkeys(("images", "noise", "label_smoothing"), 0),
+    **dict.fromkeys(("start", "pixels", "freeze_below"), ""),
+    **dict.fromkeys(("images", "noise", "label_smoothing", "variants"), 0),
+    "new_head": False,
 }
 """What may stand beside the recipe, with a value of its kind."""
 
@@ -56,8 +58,9 @@ def read_recipe_file(path: Path) -> RecipeFile:
 def _read(stored: Any) -> RecipeFile:
     given = _checked(stored, {**dict.fromkeys((*NOTES, "graph", "recipe")), **SETTINGS}, "a recipe file")
     settings = {name: given[name] for name in SETTINGS if name in given}
-    if "images" in settings:
-        whole(settings["images"], "images")
+    for name in ("images", "variants"):
+        if name in settings:
+            whole(settings[name], name)
     graph = Graph.from_json(json.dumps(given["graph"])) if "graph" in given else None
     return RecipeFile(_recipe(given.get("recipe", {})), graph, settings)
 

@@ -4,6 +4,7 @@ run.json                 network, recipe, data and its digest, versions: what wo
 log.jsonl                one record an epoch
 checkpoint.safetensors   to go on from
 preparation.safetensors  what is done to every image first, where something is
+start.safetensors        the network before the first update, where it was not drawn by chance alone
 weights.safetensors      the trained network                    } written last, when all is done
 results.json             test error, times                      }
 """
@@ -14,30 +15,35 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rot180.arrays import whole
 from rot180.chance import Training
-from rot180.data.balance import NOISE, BalanceReport, balance
-from rot180.data.dataset import Sets
+from rot180.data.augmentation import Augmentation
+from rot180.data.balance import NOISE
+from rot180.data.dataset import Sets, content_digest
 from rot180.data.folder import PictureOptions
-from rot180.data.preparation import Preparation, fit, load_preparation
+from rot180.data.preparation import Preparation, load_preparation
 from rot180.engines import Trains
 from rot180.errors import DivergenceError, RunError
 from rot180.files import UNFINISHED, Lock, replace_file
-from rot180.graph import Graph
-from rot180.network import EVALUATION_BATCH, Evaluation, Network
+from rot180.graph import IMAGE, Graph
+from rot180.network import EVALUATION_BATCH, Evaluation, Network, load
 from rot180.training.checkpoint import load_checkpoint, save_checkpoint
-from rot180.training.loop import Step, Trainer, hold_out
+from rot180.training.features import Progress, features
+from rot180.training.loop import Step, Trainer
+from rot180.training.material import material
 from rot180.training.recipe import Recipe
+from rot180.transfer import Parts
 from rot180.version import VERSION
 
 CHECKPOINT_SECONDS = 10.0
 PREPARATION = "preparation.safetensors"
-DIGESTED_AT_ONCE = 1024  # images, which may lie in a file larger than memory
+START = "start.safetensors"
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,11 @@ class Settings:
     prepare: str | None = None  # data.preparation, fitted to the training images
     balance: str | None = None  # data.balance, of the training images
     noise: float = NOISE  # of balancing's copies
+    start: str | None = None  # the network's file or run that this one began with
+    new_head: bool | None = None  # was its head drawn anew?
+    pixels: str | None = None  # how they were scaled for it: one of transfer.PIXELS
+    freeze_below: str | None = None  # the first node that learns: transfer.Parts; below "image" nothing lies
+    variants: int | None = None  # of each image, for a frozen part
 
     def used(self, sets: Sets) -> Sets:
         """Those of the images that the run is to use."""
@@ -75,6 +86,11 @@ class Settings:
             "prepare": self.prepare,
             "balance": self.balance,
             "noise": self.noise,
+            "start": self.start,
+            "new_head": self.new_head,
+            "pixels": self.pixels,
+            "freeze_below": self.freeze_below,
+            "variants": self.variants,
             "network": self.network,
             "graph": json.loads(self.graph.to_json()),
             "initializer": self.initializer,
@@ -99,9 +115,14 @@ def read_settings(folder: Path) -> Settings:
             engine=str(stored["engine"]),
             images=None if images is None else int(images),
             data_digest=str(stored["data_digest"]),
-            prepare=None if stored.get("prepare") is None else str(stored["prepare"]),
-            balance=None if stored.get("balance") is None else str(stored["balance"]),
-            noise=float(stored.get("noise", NOISE)),
+            prepare=_text(stored["prepare"]),
+            balance=_text(stored["balance"]),
+            noise=float(stored["noise"]),
+            start=_text(stored["start"]),
+            new_head=None if stored["new_head"] is None else bool(stored["new_head"]),
+            pixels=_text(stored["pixels"]),
+            freeze_below=_text(stored["freeze_below"]),
+            variants=None if stored["variants"] is None else whole(stored["variants"], "variants"),
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} is not a run: it has no run.json") from error
@@ -109,42 +130,68 @@ def read_settings(folder: Path) -> Settings:
         raise RunError(f"{path}: damaged ({error}); start the run again") from error
 
 
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
 class Run:
     """A training and its folder. Iterating trains, keeps the folder up to date and yields each Step."""
 
     def __init__(
-        self, folder: Path, settings: Settings, sets: Sets, *, resume: bool = False, threads: int | None = None
+        self,
+        folder: Path,
+        settings: Settings,
+        sets: Sets,
+        *,
+        start: Network | None = None,
+        resume: bool = False,
+        threads: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Make the folder, or with `resume` go on from its checkpoint.
 
+        start: the network before its first update (see transfer.start); without, it is drawn by the seed.
+        progress: told as images pass through a frozen part.
         Raises RunError where the folder holds a run already, cannot be made, or the data is not the run's.
         """
         self.folder = folder
         self.loaded = sets  # as they came
-        train, validation = hold_out(settings.used(sets).train, settings.recipe)  # first: nothing is fitted to them
         digest = data_digest(settings.used(sets))
         if resume and settings.data_digest != digest:
             raise RunError(f"{folder}: {settings.data} is no longer the data that the run began with; start a new run")
-        self.settings = Settings(**{**vars(settings), "data_digest": digest})
-        self.balance_report: BalanceReport | None = None
-        if settings.balance:
-            train, self.balance_report = balance(train, settings.balance, settings.recipe.seed, settings.noise)
-        self.sets = Sets(train, sets.test)
-        self.preparation: Preparation | None = None
-        if settings.prepare:
-            stored = folder / PREPARATION
-            self.preparation = load_preparation(stored) if resume and stored.exists() else fit(settings.prepare, train)
-            self.sets = Sets(*(self.preparation.apply_to(each) for each in self.sets))
-            validation = validation and self.preparation.apply_to(validation)
-        self.network = Network(
+        self.settings = replace(settings, data_digest=digest)
+        recipe = settings.recipe
+        stored = resume and settings.prepare and (folder / PREPARATION).exists()
+        self.material = material(
+            settings.used(sets),
+            recipe=recipe,
+            balanced=settings.balance,
+            noise=settings.noise,
+            prepare=settings.prepare,
+            preparation=load_preparation(folder / PREPARATION) if stored else None,
+        )
+        if resume and settings.start:
+            start = load(folder / START, settings.engine, threads)
+            if start.graph.to_json() != settings.graph.to_json():
+                raise RunError(f"{folder / START}: not the network that run.json describes; start the run again")
+        self.network = start or Network(
             settings.graph,
-            settings.recipe.seed,
+            recipe.seed,
             start=settings.initializer,
             engine=settings.engine,
             threads=threads,
-            class_names=train.class_names,
+            class_names=sets.train.class_names,
         )
-        self.trainer = Trainer(self.network, self.sets.train, settings.recipe, validation)
+        self.parts: Parts | None = None
+        trained, train, validation = self.network, self.material.train, self.material.validation
+        if settings.freeze_below not in (None, IMAGE):
+            self.parts = Parts(self.network, settings.freeze_below)
+            trained = self.parts.upper
+            train = features(self.parts, train, recipe.augmentation, settings.variants or 1, recipe.seed, progress)
+            validation = validation and features(self.parts, validation, progress=progress)
+            self.parts.release()
+            recipe = replace(recipe, augmentation=Augmentation())
+        self.trainer = Trainer(trained, train, recipe, validation)
         self._log_length = 0
         self._stop = False
         if resume:
@@ -200,13 +247,13 @@ class Run:
 
     def _warm_up(self) -> None:
         """Have the engine compile what it will need, before the clock starts; the numbers are thrown away."""
-        recipe = self.settings.recipe
+        recipe, network = self.settings.recipe, self.trainer.network
         few = self.trainer.data.take(slice(recipe.batch if recipe.mode == "mini-batch" else 1))
         with np.errstate(all="ignore"):
-            self.network.loss_and_gradients(few.images, few.labels, Training())
-            self.network.evaluate(self.trainer.data.take(slice(EVALUATION_BATCH)))
-        if isinstance(self.network.program, Trains):
-            self.network.program.trains_with(recipe.optimizer)
+            network.loss_and_gradients(few.images, few.labels, Training())
+            network.evaluate(self.trainer.data.take(slice(EVALUATION_BATCH)))
+        if isinstance(network.program, Trains):
+            network.program.trains_with(recipe.optimizer)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -214,29 +261,35 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Measure on the test set, once; write the network and the results; return them."""
-        self.trainer.settle()
+        trainer = self.trainer
+        trainer.settle()
+        if self.parts:
+            self.parts.join()
         with np.errstate(all="ignore"):  # what is not finite is named
-            test = self.network.evaluate(self.sets.test)
-            validation = self.network.evaluate(self.trainer.validation) if self.trainer.validation else None
+            test = self.network.evaluate(self.material.test)
+            validation = trainer.network.evaluate(trainer.validation) if trainer.validation else None
         if not np.isfinite(test.loss):
             raise DivergenceError(
                 f"the loss on the test images is {test.loss:.4g}: the last updates made the parameters too large. "
                 f"Train again with a smaller learning rate than {self.settings.recipe.learning_rate:g}"
             )
-        at = self.trainer.position
-        images = at.epoch * len(self.trainer.data) + at.image
+        at = trainer.position
+        images = at.epoch * len(trainer.data) + at.image
         results = {
             "network": self.settings.network,
             "data": self.settings.data,
             "parameters": self.network.layout.count,
+            "learning_parameters": trainer.network.layout.count,
+            "start": self.settings.start,
+            "freeze_below": self.settings.freeze_below,
             "seed": self.settings.recipe.seed,
             "epochs": at.epoch,
             "updates": at.step,
             "stopped_by": at.stopped_by,
             "best_epoch": at.best_epoch or None,
-            "train_images": len(self.trainer.data),
+            "train_images": len(self.material.train),
             "prepare": self.settings.prepare,
-            "balance": self.balance_report and self.balance_report.to_json(),
+            "balance": self.material.balance and self.material.balance.to_json(),
             "train_seconds": round(self.seconds, 3),
             "images_per_second": round(images / self.seconds, 1) if self.seconds else None,
             "validation_error": validation and validation.error,
@@ -266,8 +319,10 @@ class Run:
             raise RunError(
                 f"{self.folder} holds a run already: choose another --out, or go on with --resume {self.folder}"
             )
-        if self.preparation:
-            self.preparation.save(self.folder / PREPARATION)
+        if self.material.preparation:
+            self.material.preparation.save(self.folder / PREPARATION)
+        if self.settings.start:
+            self.network.save(self.folder / START)
         replace_file(self.folder / "run.json", _lines(self.settings.to_json()))
         self._take()
         self.save()
@@ -330,8 +385,6 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 def load_run(folder: str | os.PathLike[str], threads: int | None = None) -> tuple[Settings, Network]:
     """A finished run's settings and trained network, from its folder."""
-    from rot180.network import load
-
     folder = Path(folder)
     settings = read_settings(folder)
     weights = folder / "weights.safetensors"
@@ -361,13 +414,7 @@ def describe(evaluation: Evaluation) -> dict[str, Any]:
 
 def data_digest(sets: Sets) -> str:
     """What tells these images and labels from others."""
-    digest = hashlib.sha256()
-    for each in sets:
-        digest.update(f"{each.images.shape} {each.images.dtype}".encode())
-        for first in range(0, len(each), DIGESTED_AT_ONCE):
-            digest.update(np.ascontiguousarray(each.images[first : first + DIGESTED_AT_ONCE]).data)
-        digest.update(np.ascontiguousarray(each.labels).data)
-    return digest.hexdigest()
+    return hashlib.sha256("".join(content_digest(each) for each in sets).encode()).hexdigest()
 
 
 def _lines(values: dict[str, Any]) -> bytes:

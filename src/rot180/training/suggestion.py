@@ -1,4 +1,7 @@
-"""What to train on a folder of pictures with when nobody says, by how many there are. Measured: docs/photos.md."""
+"""What to train on a folder of pictures with when nobody says, by how many there are.
+
+Measured: docs/photos.md, docs/transfer.md.
+"""
 
 from typing import NamedTuple
 
@@ -16,6 +19,14 @@ FEWEST_EPOCHS, MOST_EPOCHS = 15, 80  # ... within these
 FEW = 1000  # pictures: below, smaller batches, for more updates
 SMALL_BATCH, BATCH = 32, 64
 LEARNING_RATE = 0.05
+
+VARIANTS = 4  # of each picture, for a frozen part
+SEEN_BY_HEAD = 12_000  # variants of pictures in all epochs together, ...
+FEWEST_FOR_HEAD, MOST_FOR_HEAD = 3, 20  # ... in so many epochs
+LEARNING_RATE_OF_HEAD = 0.02
+SEEN_AGAIN = 4_000  # pictures in all, where a trained network learns on as a whole, ...
+FEWEST_AGAIN, MOST_AGAIN = 3, 12  # ... in so many epochs
+LEARNING_RATE_AGAIN = 0.01
 
 
 class Suggestion(NamedTuple):
@@ -48,3 +59,28 @@ def suggest(train: Dataset) -> Suggestion:
         "validation": "of those for training, to see how it goes: 10 % of all where a quarter is for testing",
     }
     return Suggestion(LARGER_NETWORK if larger else NETWORK, recipe, reasons)
+
+
+def suggest_transfer(train: Dataset, network: str, *, frozen: bool) -> Suggestion:
+    """For pictures that a network which has learned already is to tell apart; frozen: only its last part learns."""
+    count, side = len(train), train.shape[-1]
+    variants = VARIANTS if frozen else 1
+    seen, fewest, most = (
+        (SEEN_BY_HEAD, FEWEST_FOR_HEAD, MOST_FOR_HEAD) if frozen else (SEEN_AGAIN, FEWEST_AGAIN, MOST_AGAIN)
+    )
+    recipe = Recipe(
+        epochs=max(fewest, min(most, round(seen / (count * variants)))),
+        batch=SMALL_BATCH,
+        learning_rate=LEARNING_RATE_OF_HEAD if frozen else LEARNING_RATE_AGAIN,
+        augmentation=Augmentation(flip=True, shift=max(1, side // 16), rotate=10, crop=0.5),
+        validation=HELD_OUT,
+    )
+    what = f"variants of {variants} of each picture" if frozen else "pictures"
+    reasons = {
+        "epochs": f"about {seen:,} {what} seen in all, in {fewest} to {most} epochs",
+        "batch": "for many updates",
+        "learning_rate": "the head's alone" if frozen else "small: the network has learned already",
+        "augmentation": "photographs may be mirrored, turned a little, and cut otherwise",
+        "validation": "of those for training, to see how it goes: 10 % of all where a quarter is for testing",
+    }
+    return Suggestion(network, recipe, reasons)

@@ -10,6 +10,7 @@ import numpy as np
 
 from rot180.arrays import Array
 from rot180.chance import Training
+from rot180.data.augmentation import Augmentation
 from rot180.data.mapped_rows import MappedRows
 from rot180.engines.engine import Average, Batches, Gradients, Results, Values
 from rot180.engines.lanes import kernels  # noqa: F401 - registers the lowerings
@@ -92,6 +93,22 @@ class LanesProgram:
         prepared = self.prepare(INFERENCE, len(images))
         self._set(prepared, parameters, statistics)
         return self._scores(prepared, images)
+
+    def varied_scores(
+        self,
+        images: Array,
+        order: Array,
+        augmentation: Augmentation,
+        seed: int,
+        epoch: int,
+        parameters: Array,
+        statistics: Array,
+    ) -> Array:
+        """(m, K): `scores` of images[order], varied as by that epoch."""
+        prepared = self.prepare(INFERENCE, len(order))
+        self._set(prepared, parameters, statistics)
+        varied = variation(augmentation, images.shape[2:], seed, epoch, order, self.threads)
+        return self._scores(prepared, images, order, varied, seed)
 
     def frozen(self, parameters: Array, statistics: Array) -> Callable[[Array], Array]:
         """`scores` with these for ever: their weights are laid out once."""
@@ -244,25 +261,34 @@ class LanesProgram:
         self._last = (mode, groups), prepared
         return prepared
 
-    def _scores(self, prepared: Prepared, images: Array) -> Array:
+    def _scores(
+        self,
+        prepared: Prepared,
+        images: Array,
+        order: Array | None = None,
+        varied: Variation | None = None,
+        seed: int = 0,
+    ) -> Array:
         """With the parameters that were set last."""
-        results, _ = self._once(prepared, images, np.zeros(len(images), np.int64), Training())
-        return results.scores.reshape(len(images), *self.graph.shapes[self.graph.output])
+        order = np.arange(len(images)) if order is None else order
+        source = _source(prepared.plan, images, np.zeros(len(images), np.int64), order, seed, 0, varied=varied)
+        results, _ = self._once(prepared, source)
+        return results.scores.reshape(len(order), *self.graph.shapes[self.graph.output])
 
     def _run(
         self, prepared: Prepared, images: Array, labels: Array, parameters: Array, statistics: Array, training: Training
     ) -> tuple[Results, Array]:
         """One batch without an update; its gradient too."""
         self._set(prepared, parameters, statistics)
-        return self._once(prepared, images, labels, training)
+        order = np.arange(len(images))
+        source = _source(prepared.plan, images, labels, order, training.seed, training.step, training.first_image)
+        return self._once(prepared, source)
 
-    def _once(self, prepared: Prepared, images: Array, labels: Array, training: Training) -> tuple[Results, Array]:
+    def _once(self, prepared: Prepared, source: Images) -> tuple[Results, Array]:
         """The same with the parameters that were set last."""
-        gradients = self.gradients(prepared, len(images))
-        source = _source(
-            prepared.plan, images, labels, np.arange(len(images)), training.seed, training.step, training.first_image
-        )
-        updates = _gradient_only(len(images), 0, len(images), self._pieces)
+        count = len(source.order)
+        gradients = self.gradients(prepared, count)
+        updates = _gradient_only(count, 0, count, self._pieces)
         return self._call(prepared, gradients, source, updates), gradients[0, : self.parameters.size].copy()
 
     def _set(self, prepared: Prepared, parameters: Array, statistics: Array) -> None:
