@@ -31,8 +31,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from rot180.arrays import Array
 from rot180.data import parallel
-from rot180.data.folder import PictureOptions, list_folder, read_folder
 from rot180.data.array_cache import CACHE_FOLDER
+from rot180.data.folder import PictureOptions, list_folder, read_folder
 from rot180.data.pictures import fitted, read_picture
 
 BATCH = 64

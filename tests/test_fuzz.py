@@ -10,6 +10,7 @@ import os
 import struct
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -378,6 +379,7 @@ def kept(tmp_path_factory):
         patch.setenv("ROT180_CACHE_DIR", str(folder / ".cache"))
         sets = load_folder(folder, PictureOptions(size=8))
         images = Path(sets.train.report["cache"])
+        sets = Sets(*(replace(each, images=each.images[:]) for each in sets))  # no longer mapped: the file will change
         yield folder, sets, {path: path.read_bytes() for path in (images, images.with_suffix(".json"))}
 
 
