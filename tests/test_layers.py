@@ -222,6 +222,15 @@ def test_d5_pixels_scaled_channel_by_channel():
     np.testing.assert_array_equal(ScalePixels(-1, (1, 5)).by_channel(2), [[2 / 255, 6 / 255], [-1, -1]])
 
 
+def test_a_layer_prints_its_numbers_to_six_digits():
+    layer = ScalePixels((-2.1179039301310043, 0.0), 1.5)
+    assert str(layer) == "ScalePixels(low=(-2.1179, 0.0), high=1.5)"
+    assert str(Dropout(0.4000000059604645)) == "Dropout(rate=0.4)"
+    assert str(Convolution(4, (3, 2), padding=((1, 0), (2, 2)))) == (
+        "Convolution(filters=4, size=(3, 2), padding=((1, 0), (2, 2)))"
+    )
+
+
 def test_b5_sigmoid_and_softmax_do_not_overflow():
     y, _ = run(Sigmoid(), [-1e4, 1e4])
     np.testing.assert_array_equal(y, [0, 1])

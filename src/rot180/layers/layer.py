@@ -62,7 +62,8 @@ class Layer(ABC):
         }
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.settings().items())})"
+        settings = (f"{name}={_short(value)}" for name, value in self.settings().items())
+        return f"{type(self).__name__}({', '.join(settings)})"
 
     @abstractmethod
     def output_shape(self, shape: Any) -> Shape:
@@ -108,6 +109,13 @@ class Layer(ABC):
     def new_statistics(self, saved: Any) -> dict[str, Array]:
         """The statistics after a training step, by name."""
         return {}
+
+
+def _short(value: Any) -> Any:
+    """Numbers, and those in tuples, to six digits."""
+    if isinstance(value, tuple):
+        return tuple(map(_short, value))
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 class Loss(Layer):
