@@ -85,8 +85,10 @@ def test_the_tables_of_the_onnx_page(monkeypatch):
 
 
 def test_the_python_of_the_onnx_page(tmp_path, monkeypatch):
-    from rot180 import data
+    from rot180 import data, engines, network
 
+    monkeypatch.setattr(network, "DEFAULT_ENGINE", "reference")  # nothing is compiled for it
+    monkeypatch.setattr(engines, "DEFAULT_ENGINE", "reference")
     monkeypatch.chdir(tmp_path)
     digits = data.mnist().train.take(slice(24))
     names = {"images": digits.images[:3].astype(np.float32), "digits": digits}
