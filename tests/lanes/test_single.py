@@ -355,6 +355,12 @@ def test_layers_on_maps(layer, channels):
         check(classifier((channels, 7, 9), layer=layer, back=Convolution(18, 2, padding=1), relu=ReLU()))
 
 
+def test_values_that_would_be_large_for_sixteen_images(monkeypatch):
+    """A batch's halos are then zeroed by rows of their own; an image's stay zero from the start."""
+    monkeypatch.setattr("rot180.engines.lanes.plan.LARGE", 1)
+    check(inception())
+
+
 def test_maps_scaled_one_by_one():
     check(classifier((3, 7, 9), front=Convolution(37, 2), layer=ScalePixels(-1, tuple(range(37)))))
 

@@ -8,6 +8,7 @@ one, and the last time the rows come out with the places in them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, Protocol
 
@@ -142,9 +143,6 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.layer_by_layer = self.training and needs_all_groups(self.graph)
-        values = LANES * sum(prod(shape) for shape in self.graph.shapes.values())
-        self.zeroes_halos = self.layer_by_layer or values >= LARGE
-        """Is each halo zeroed when its value is about to be made, so that any two values may share memory?"""
         self._by_name = {node.name: node for node in self.graph}
         self._readers = self._count_readers()
         self._aliases = self._find_aliases()
@@ -158,6 +156,11 @@ class Plan:
             known, asked = asked, {name: buffer.halo for name, buffer in self._buffers.items()}
         self._place()
         self._lower()
+
+    @cached_property
+    def zeroes_halos(self) -> bool:
+        """Is each halo zeroed when its value is about to be made, so that any two values may share memory?"""
+        return self.layer_by_layer or LANES * sum(prod(shape) for shape in self.graph.shapes.values()) >= LARGE
 
     # --- what lies where --------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ and dropout and identity cost nothing behind any layer that is not read by other
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from rot180.engines.lanes.plan import Buffer, Plan, Position, Step, lowering_of
@@ -90,6 +91,11 @@ class SinglePlan(Plan):
 
     def __init__(self, graph: Graph, parameters: Layout, statistics: Layout, precise: bool = False) -> None:
         super().__init__(graph, parameters, statistics, backward=False, training=False, groups=1, precise=precise)
+
+    @cached_property
+    def zeroes_halos(self) -> bool:
+        """No: what one image's values take is little."""
+        return False
 
     def picture(self, name: str) -> Picture:
         """Where a value lies: a node's output, or "image"."""
