@@ -368,6 +368,15 @@ WIRINGS = {
         *(("d", Dense(20), "r2"), ("r3", ReLU(), "d"), ("b", BatchNormalization(), "r3"), ("r4", ReLU(), "b")),
         *(("o", Dropout(0.2), "r4"), ("r5", ReLU(), "o")),
     ),
+    "a clip behind everything": wired(
+        *(("c", C, "image"), ("l1", Clip(-0.5, 0.8), "c"), ("p", Convolution(4, 1), "l1"), ("l2", Clip(0, 1), "p")),
+        *(("d", Convolution(4, 3, padding=1, groups=4, bias=False), "l2"), ("l3", Clip(-0.4), "d")),
+        *(("b", BatchNormalization(), "l3"), ("l4", Clip(0, 0.7), "b"), ("sum", Add(), "l2 l4")),
+        *(("l5", Clip(high=0.9), "sum"), ("l6", Clip(0.1), "l5"), ("w", Convolution(16, 3, padding=1), "l6")),
+        *(("l7", Clip(-0.2, 0.6), "w"), ("f", Dense(20), "l7"), ("l8", Clip(-0.1, 1), "f"), ("one", Add(), "l8")),
+        ("l9", Clip(0, 0.5), "one"),
+        shape=(2, 9, 10),
+    ),
     "a ReLU behind batch normalization beside another reader": wired(
         ("c", C, "image"), ("b", BatchNormalization(), "c"), ("r", ReLU(), "b"), ("sum", Add(), "r b")
     ),

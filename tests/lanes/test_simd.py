@@ -45,6 +45,7 @@ from rot180.engines.lanes.simd import (
     tile_load,
     tile_load_bytes,
     tile_maximum,
+    tile_minimum,
     tile_rows,
     tile_store,
     tile_sums,
@@ -148,7 +149,7 @@ def tiles(rows, columns):
             tile_store(tile, A, a + 1024, 16 * columns, 16)
             tile = tile_columns(rows, columns, P, x, row.column_stride)
             tile = tile_add(tile, P, w, row.row_stride, row.column_stride)
-            tile_store(tile_maximum(tile, 0.25), A, a + 2048, 16, 16 * rows)
+            tile_store(tile_minimum(tile_maximum(tile, 0.25), 0.5), A, a + 2048, 16, 16 * rows)
             tile = tile_load(rows, columns, P, x, row.row_stride, row.column_stride)
             tile_add_sums(tile, G, 64 * unit, columns, 1)
             tile_store(tile, A, a + 3072, 16 * columns, 16)

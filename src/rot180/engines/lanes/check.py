@@ -98,7 +98,7 @@ def first_difference(
         return None if error < tolerance else Difference(name.removeprefix("d "), what, kernels, error)
 
     for node, backward, steps in _by_node(plan.body):
-        gradient = expected.gradients.get(plan.shown_by(node) if plan.applies_relu_gradient(node) else node)
+        gradient = expected.gradients.get(plan.shown_by(node) if plan.applies_limits_gradient(node) else node)
         if backward and gradient is not None and gradient.ndim and not plan.is_fused(node):
             different = compare("d " + node, "gradient", gradient, done.get("d " + node, ()))
             if different:

@@ -17,11 +17,12 @@ import numpy as np
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import Kernel
 from rot180.engines.lanes.layout import Maps, as_maps
+from rot180.engines.lanes.limits import LIMITING, Limits, limits_of
 from rot180.engines.lanes.table import Choice
 from rot180.engines.lanes.twin import LANES
 from rot180.errors import SettingError
 from rot180.graph import IMAGE, LABEL, Graph, Node
-from rot180.layers import Add, Layer, ReLU, ScalePixels
+from rot180.layers import Add, Layer, ScalePixels
 from rot180.parameters import ALIGNMENT, Layout
 
 AGAIN = ", again"  # a value that is computed anew for the backward pass, not kept
@@ -293,7 +294,7 @@ class Plan:
         return readers
 
     def _find_aliases(self) -> dict[str, str]:
-        """Nodes that the one before computes: a ReLU behind what can apply it, pixels scaled as they are read."""
+        """Nodes that the one before computes: a ReLU or clip behind what applies it, pixels scaled as they are read."""
         aliases: dict[str, str] = {}
         for node in self.graph:
             source = node.inputs[0]
@@ -301,8 +302,8 @@ class Plan:
                 continue
             scaled = isinstance(node.layer, ScalePixels) and source == IMAGE
             kind = type(self._by_name[source].layer) if source in self._by_name else None
-            rectified = isinstance(node.layer, ReLU) and getattr(LOWERINGS.get(kind), "applies_relu", False)  # type: ignore[arg-type]
-            if scaled or (rectified and source != self.graph.output):
+            limited = isinstance(node.layer, LIMITING) and getattr(LOWERINGS.get(kind), "applies_limits", False)  # type: ignore[arg-type]
+            if scaled or (limited and source != self.graph.output):
                 aliases[node.name] = aliases.get(source, source)
                 aliases["d " + node.name] = "d " + aliases[node.name]
         return aliases
@@ -311,7 +312,7 @@ class Plan:
         """The gradients of a sum's inputs, which are the sum's own: nothing is copied where nobody is in the way.
 
         Of the inputs, the last one is asked for its gradient first. All but the first must only read it: no other
-        reader may add to it, no ReLU mask it in place. What other readers of the first add comes after all have read.
+        reader may add to it, nothing mask it in place. What other readers of the first add comes after all have read.
         """
         shared: dict[str, str] = {}
         position = {node.name: number for number, node in enumerate(self.graph)}
@@ -325,7 +326,7 @@ class Plan:
             safe = len(inputs) == len(node.inputs) and inputs[0] in position
             safe &= not readers or not others or max(readers) < position[others[0]]
             for name in others:
-                reads_only = not self.relu_follows(name) or self.applies_relu_gradient(name)
+                reads_only = self.limiter_of(name) is None or self.applies_limits_gradient(name)
                 safe &= reads_only and self._readers[self.shown_by(name)] == 1
             if safe:
                 shared |= {"d " + name: "d " + node.name for name in inputs}
@@ -371,13 +372,15 @@ class Plan:
         """The node whose rows compute this one: itself, or the one that it is fused with."""
         return self._aliases.get(name, name)
 
-    def relu_follows(self, name: str) -> bool:
-        """Does the node apply the ReLU behind it?"""
-        return any(source == name and isinstance(self.graph[n].layer, ReLU) for n, source in self._real_aliases())
+    def limiter_of(self, name: str) -> Layer | None:
+        """The ReLU or clip that the node applies to what it computes."""
+        layers = (self.graph[fused].layer for fused, source in self._real_aliases() if source == name)
+        return next((layer for layer in layers if isinstance(layer, LIMITING)), None)
 
-    def applies_relu_gradient(self, name: str) -> bool:
-        """Does the node also apply the gradient of the ReLU behind it, wherever it reads dy?"""
-        return self.relu_follows(name) and getattr(self._lowering(self.graph[name]), "applies_relu_gradient", False)
+    def applies_limits_gradient(self, name: str) -> bool:
+        """Does the node also apply the gradient of what limits it, wherever it reads dy?"""
+        limited = self.limiter_of(name) is not None
+        return limited and getattr(self._lowering(self.graph[name]), "applies_limits_gradient", False)
 
     def shown_by(self, name: str) -> str:
         """The node whose output a node's memory holds once its rows have run: itself, or what is fused with it."""
@@ -436,9 +439,14 @@ class Position:
         self.plan.scratch = max(self.plan.scratch, size)
 
     @property
-    def applies_relu(self) -> int:
-        """1 where the node is to apply the ReLU behind it."""
-        return int(self.plan.relu_follows(self.node.name))
+    def limiter(self) -> Layer | None:
+        """The ReLU or clip behind the node that it is to apply."""
+        return self.plan.limiter_of(self.node.name)
+
+    @property
+    def limits(self) -> Limits:
+        """What it makes of y."""
+        return limits_of(self.limiter)
 
     # --- rows -------------------------------------------------------------------------------------------------
 

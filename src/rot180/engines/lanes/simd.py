@@ -65,6 +65,7 @@ from rot180.engines.lanes.twin import (
     tile_load,
     tile_load_bytes,
     tile_maximum,
+    tile_minimum,
     tile_rows,
     tile_store,
     tile_sums,
@@ -110,6 +111,7 @@ __all__ = [
     "tile_load",
     "tile_load_bytes",
     "tile_maximum",
+    "tile_minimum",
     "tile_rows",
     "tile_store",
     "tile_sums",
@@ -442,6 +444,11 @@ def _tile_add(site: Site, tile: Any, array: Any, index: Any, row_stride: Any, co
 @operation(tile_maximum)
 def _tile_maximum(site: Site, tile: Any, value: Any) -> Any:
     return _tile(site, site.result, (_larger(site, ">", x, value) for x in _vectors(site, site.result, tile)))
+
+
+@operation(tile_minimum)
+def _tile_minimum(site: Site, tile: Any, value: Any) -> Any:
+    return _tile(site, site.result, (_larger(site, "<", x, value) for x in _vectors(site, site.result, tile)))
 
 
 def _multiply_add(site: Site, tile: Any, left: Callable[[int], Any], right: Callable[[int], Any]) -> Any:

@@ -183,6 +183,11 @@ def tile_maximum(tile: Tile, value: Operand) -> Tile:
     return maximum(tile, value)
 
 
+def tile_minimum(tile: Tile, value: Operand) -> Tile:
+    """minimum(tile[r,c], value)."""
+    return minimum(tile, value)
+
+
 def outer(tile: Tile, w: Array, w_index: int, w_stride: int, x: Array, x_index: int, x_stride: int) -> Tile:
     """fma(w[w_index + r·w_stride], the lanes at x[x_index + c·x_stride], tile[r,c]): numbers by vectors.
 

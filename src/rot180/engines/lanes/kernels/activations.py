@@ -1,13 +1,13 @@
-"""The activations, entry by entry. A ReLU behind a layer that can apply it costs only its gradient, or nothing."""
+"""The activations, entry by entry. A ReLU or clip behind a layer that can apply it costs its gradient, or nothing."""
 
 from functools import cache
-from math import inf
 from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import Kernel, helper, kernel
 from rot180.engines.lanes.kernels.copy import copied
 from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.limits import LIMITING, limits_of
 from rot180.engines.lanes.plan import Site, lowers
 from rot180.engines.lanes.simd import (
     LANES,
@@ -70,8 +70,8 @@ def settings_of(layer: Layer) -> Settings:
             return Settings(slope, 0.0)
         case ELU(alpha=alpha, scale=scale):
             return Settings(alpha, scale)
-        case Clip(low=low, high=high):
-            return Settings(-inf if low is None else low, inf if high is None else high)
+        case Clip():
+            return Settings(*limits_of(layer)[1:])
         case HardSigmoid(gain=gain, offset=offset):
             return Settings(gain, offset)
     return Settings(0.0, 0.0)
@@ -195,7 +195,7 @@ def applied(site: Site, layer: Layer, x: Maps, y: Maps) -> None:
         site.emit(forward(FUNCTIONS[type(layer)]), Row(x, x, y, settings_of(layer)), x.channels)
 
 
-@lowers(LeakyReLU, Sigmoid, Tanh, ScaledTanh, ELU, Softplus, Clip, HardSigmoid, HardSwish)
+@lowers(LeakyReLU, Sigmoid, Tanh, ScaledTanh, ELU, Softplus, HardSigmoid, HardSwish)
 class ActivationLowering:
     """Out of place."""
 
@@ -213,18 +213,18 @@ class ActivationLowering:
         site.emit(backward(FUNCTIONS[type(site.layer)]), row, x.channels)
 
 
-@lowers(ReLU)
-class ReLULowering(ActivationLowering):
+@lowers(*LIMITING)
+class LimitingLowering(ActivationLowering):
     """Out of place; in place where the plan has fused it with the node before, which has computed y already.
 
-    A layer with `applies_relu_gradient` masks dy itself wherever it reads it.
+    A layer with `applies_limits_gradient` masks dy itself wherever it reads it.
     """
 
     def backward(self, site: Site) -> None:
         if not site.plan.is_fused(site.node.name):
             super().backward(site)
             return
-        if not site.plan.applies_relu_gradient(site.node.inputs[0]):
+        if not site.plan.applies_limits_gradient(site.node.inputs[0]):
             self.gradient(site, site.dy())
         site.hand_on_gradient()
 

@@ -9,7 +9,7 @@ x̂ is not kept: it costs no more to compute it anew from x than to read it. So 
     dβ = Σ dy,  dγ = Σ dy x̂ = r Σ dy (x - μ)
     dx = γ r (dy - dβ/M - x̂ dγ/M) = γ r (dy - a - b (x - μ)),     a = dβ/M,  b = r dγ/M
 
-A ReLU behind it is applied on the way out; and on the way back its gradient too, by computing y anew.
+A ReLU or clip behind it is applied on the way out; and on the way back its gradient too, by computing y anew.
 """
 
 from math import sqrt
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import helper, kernel
 from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.limits import Limits, limited, passes
 from rot180.engines.lanes.plan import Site, lowers
 from rot180.engines.lanes.simd import (
     LANES,
@@ -26,7 +27,6 @@ from rot180.engines.lanes.simd import (
     fma,
     horizontal_sum,
     load,
-    maximum,
     square_root,
     store,
     where,
@@ -130,22 +130,21 @@ class Normalize(NamedTuple):
     x: Maps
     y: Maps
     channels: Channels
-    relu: int
+    limits: Limits
 
 
 @kernel(Normalize)
 def batch_normalization_forward(P: Array, G: Array, A: Array, S: Array, row: Normalize, first: int, last: int) -> None:
-    """y[c,i,j] = γ r (x[c,i,j] - μ) + β, and max(0, ·) of it where a ReLU follows; a unit: a map of one group."""
+    """y[c,i,j] = γ r (x[c,i,j] - μ) + β, limited; a unit: a map of one group."""
     for unit in range(first, last):
         group, c = unit // row.x.channels, unit % row.x.channels
         x, y = of_group(row.x, group), of_group(row.y, group)
         mean, beta = broadcast(P[row.channels.mean + c]), broadcast(P[row.channels.beta + c])
         scale = broadcast(P[row.channels.gamma + c] * P[row.channels.inverse + c])
-        lowest = broadcast(0.0 if row.relu else -float("inf"))
         for i in range(x.height):
             here, there = at(x, c, i, 0), at(y, c, i, 0)
             for _j in range(x.width):
-                store(A, there, maximum(fma(load(A, here) - mean, scale, beta), lowest))
+                store(A, there, limited(fma(load(A, here) - mean, scale, beta), row.limits))
                 here += LANES
                 there += LANES
 
@@ -156,7 +155,7 @@ class Gradient(NamedTuple):
     dx: Maps
     label: Maps
     channels: Channels
-    relu: int
+    limits: Limits
     batch: int  # 1: μ and σ² are the batch's, and every x moves them too
     groups: int
 
@@ -165,12 +164,11 @@ class Gradient(NamedTuple):
 def batch_normalization_parameter_gradients(
     P: Array, G: Array, A: Array, S: Array, row: Gradient, first: int, last: int
 ) -> None:
-    """dβ += Σ dy, dγ += r Σ dy (x - μ), dy masked where a ReLU follows; a and b for dx. A unit: a channel."""
+    """dβ += Σ dy, dγ += r Σ dy (x - μ), dy masked where y is limited; a and b for dx. A unit: a channel."""
     to = row.channels
     for c in range(first, last):
         mean, beta = broadcast(P[to.mean + c]), broadcast(P[to.beta + c])
         scale = broadcast(P[to.gamma + c] * P[to.inverse + c])
-        lowest = broadcast(0.0 if row.relu else -float("inf"))
         total, product = zeros(), zeros()
         for group in range(row.groups):
             x, dy = of_group(row.x, group), of_group(row.dy, group)
@@ -179,7 +177,7 @@ def batch_normalization_parameter_gradients(
                 line, line_product = zeros(), zeros()
                 for _j in range(x.width):
                     distance = load(A, here) - mean
-                    passed = where(fma(distance, scale, beta) > lowest, load(A, delta), 0.0)
+                    passed = where(passes(fma(distance, scale, beta), row.limits), load(A, delta), 0.0)
                     line += passed
                     line_product = fma(passed, distance, line_product)
                     here += LANES
@@ -212,12 +210,11 @@ def batch_normalization_input_gradient(
         mean, beta = broadcast(P[to.mean + c]), broadcast(P[to.beta + c])
         scale = broadcast(P[to.gamma + c] * P[to.inverse + c])
         a, minus_b = broadcast(P[to.a + c]), broadcast(-P[to.b + c])
-        lowest = broadcast(0.0 if row.relu else -float("inf"))
         for i in range(x.height):
             here, delta, there = at(x, c, i, 0), at(dy, c, i, 0), at(dx, c, i, 0)
             for _j in range(x.width):
                 distance = load(A, here) - mean
-                passed = where(fma(distance, scale, beta) > lowest, load(A, delta), 0.0)
+                passed = where(passes(fma(distance, scale, beta), row.limits), load(A, delta), 0.0)
                 store(A, there, where(image, fma(distance, minus_b, passed - a) * scale, 0.0))
                 here += LANES
                 delta += LANES
@@ -226,13 +223,13 @@ def batch_normalization_input_gradient(
 
 @lowers(BatchNormalization)
 class BatchNormalizationLowering:
-    """The batch's statistics in training, the running ones in inference; a ReLU behind it comes for nothing.
+    """The batch's statistics in training, the running ones in inference; a ReLU or clip behind it comes for nothing.
 
     In training y is not kept for the backward pass: making it again from x is one pass through memory.
     """
 
-    applies_relu = True
-    applies_relu_gradient = True
+    applies_limits = True
+    applies_limits_gradient = True
     recomputes = True
 
     def forward(self, site: Site) -> None:
@@ -243,16 +240,16 @@ class BatchNormalizationLowering:
             site.emit_across(batch_normalization_statistics, row, x.channels)
         else:
             site.prepare(batch_normalization_prepare, Prepare(channels, layer.epsilon), -(-x.channels // LANES))
-        site.emit(batch_normalization_forward, Normalize(x, y, channels, site.applies_relu), x.channels)
+        site.emit(batch_normalization_forward, Normalize(x, y, channels, site.limits), x.channels)
 
     def recompute(self, site: Site, y: Maps) -> None:
         """The row that computes y once more, from the batch's statistics."""
-        row = Normalize(site.x(), y, self.channels(site), site.applies_relu)
+        row = Normalize(site.x(), y, self.channels(site), site.limits)
         site.emit(batch_normalization_forward, row, row.x.channels)
 
     def backward(self, site: Site) -> None:
         x, dy, label = site.x(), site.dy(), site.label()
-        row = Gradient(x, dy, dy, label, self.channels(site), site.applies_relu, int(site.training), site.groups)
+        row = Gradient(x, dy, dy, label, self.channels(site), site.limits, int(site.training), site.groups)
         site.emit_across(batch_normalization_parameter_gradients, row, x.channels)
         if site.wants_dx():
             site.write_dx(lambda dx: site.emit(batch_normalization_input_gradient, row._replace(dx=dx), x.channels))

@@ -7,31 +7,29 @@ from rot180.engines.lanes.jit import kernel
 from rot180.engines.lanes.kernels.activations import applied
 from rot180.engines.lanes.kernels.copy import copied
 from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.limits import Limits, limited, limits_of
 from rot180.engines.lanes.plan import Site, lowers
-from rot180.engines.lanes.simd import LANES, load, maximum, store
-from rot180.layers import Add, Concatenate, Identity, ReLU
+from rot180.engines.lanes.simd import LANES, load, store
+from rot180.layers import Add, Concatenate, Identity
 
 
 class Row(NamedTuple):
     a: Maps
     b: Maps
     y: Maps
-    relu: int
+    limits: Limits
 
 
 @kernel(Row)
 def add_maps(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """y = a + b, and max(0, ·) of it where a ReLU follows; y may be a or b. A unit: a map of one group."""
+    """y = a + b, limited; y may be a or b. A unit: a map of one group."""
     for unit in range(first, last):
         group, c = unit // row.y.channels, unit % row.y.channels
         a, b, y = of_group(row.a, group), of_group(row.b, group), of_group(row.y, group)
         for i in range(y.height):
             here, there, target = at(a, c, i, 0), at(b, c, i, 0), at(y, c, i, 0)
             for _j in range(y.width):
-                total = load(A, here) + load(A, there)
-                if row.relu:
-                    total = maximum(total, 0.0)
-                store(A, target, total)
+                store(A, target, limited(load(A, here) + load(A, there), row.limits))
                 here += LANES
                 there += LANES
                 target += LANES
@@ -39,23 +37,23 @@ def add_maps(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last:
 
 def accumulate(site: Site, part: Maps, whole: Maps) -> None:
     """Emit the row for whole += part."""
-    site.emit(add_maps, Row(whole, part, whole, 0), whole.channels)
+    site.emit(add_maps, Row(whole, part, whole, limits_of(None)), whole.channels)
 
 
 @lowers(Add)
 class AddLowering:
     """Two inputs at a time."""
 
-    applies_relu = True
+    applies_limits = True
 
     def forward(self, site: Site) -> None:
         y, last = site.y(), len(site.node.inputs) - 1
         total = site.x(0)
         if last == 0:  # a sum of one
-            applied(site, ReLU() if site.applies_relu else Identity(), total, y)
+            applied(site, site.limiter or Identity(), total, y)
         for index in range(1, last + 1):
-            relu = site.applies_relu if index == last else 0
-            site.emit(add_maps, Row(total, site.x(index), y, relu), y.channels)
+            limits = site.limits if index == last else limits_of(None)
+            site.emit(add_maps, Row(total, site.x(index), y, limits), y.channels)
             total = y
 
     def backward(self, site: Site) -> None:

@@ -19,6 +19,7 @@ from rot180.engines.lanes.kernels import depthwise, pointwise, winograd, winogra
 from rot180.engines.lanes.kernels.bias import bias_gradient
 from rot180.engines.lanes.kernels.packing import Geometry, Pack, convolution_pack, tile_for
 from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.limits import Limits, limited_tile
 from rot180.engines.lanes.plan import Site, lowers
 from rot180.engines.lanes.simd import (
     LANES,
@@ -26,7 +27,6 @@ from rot180.engines.lanes.simd import (
     outer_lanes,
     tile_add_sums,
     tile_load,
-    tile_maximum,
     tile_rows,
     tile_store,
     tile_zeros,
@@ -42,7 +42,7 @@ class Forward(NamedTuple):
     packed: int
     in_arena: int  # 1 where packed lies in A, not in P
     b: int
-    relu: int
+    limits: Limits
 
 
 @cache
@@ -74,8 +74,7 @@ def forward(rows: int, columns: int) -> Kernel[Forward]:
                                 total = outer(total, weights, w, 1, A, place, g.stride_right * LANES)
                                 w += rows
                                 place += g.dilation_right * LANES
-                    if row.relu:
-                        total = tile_maximum(total, 0.0)
+                    total = limited_tile(total, row.limits)
                     tile_store(total, A, at(y, f, i, j), y.plane, LANES)
 
     return convolution_forward
@@ -253,7 +252,7 @@ def chunk_sizes(filter_blocks: int, channels: int, g: Geometry, rows: int, colum
 class ConvolutionLowering:
     """Direct kernels for any kernel, stride, padding, dilation and groups; Winograd's where the table prefers them."""
 
-    applies_relu = True
+    applies_limits = True
 
     def geometry(self, site: Site) -> Geometry:
         """The layer's settings for its input."""
@@ -348,7 +347,7 @@ class ConvolutionLowering:
             size,
         )
         b = site.parameter("b") if site.layer.bias else site.packed(g.groups * g.filters)
-        site.emit(forward(rows, columns), Forward(x, y, g, packed, in_arena, b, site.applies_relu), blocks)
+        site.emit(forward(rows, columns), Forward(x, y, g, packed, in_arena, b, site.limits), blocks)
 
     def direct_weight_gradient(self, site: Site, g: Geometry) -> None:
         """The rows that add to dw."""

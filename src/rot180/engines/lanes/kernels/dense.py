@@ -13,6 +13,7 @@ from rot180.engines.lanes.kernels.bias import bias_gradient
 from rot180.engines.lanes.kernels.convolution import chunks
 from rot180.engines.lanes.kernels.copy import copied
 from rot180.engines.lanes.layout import Maps, is_contiguous, of_group
+from rot180.engines.lanes.limits import Limits, limited_tile, limits_of
 from rot180.engines.lanes.plan import Site, lowers
 from rot180.engines.lanes.simd import (
     LANES,
@@ -21,7 +22,6 @@ from rot180.engines.lanes.simd import (
     tile_add,
     tile_add_sums,
     tile_load,
-    tile_maximum,
     tile_rows,
     tile_store,
     tile_zeros,
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     outputs: int
     w: int
     b: int
-    relu: int
+    limits: Limits
 
 
 @cache
@@ -56,8 +56,7 @@ def forward(rows: int) -> Kernel[Row]:
             total = tile_rows(rows, 1, P, row.b + f, 1)
             for d in range(row.inputs):
                 total = outer(total, P, row.w + f * row.inputs + d, row.inputs, A, x.start + d * LANES, LANES)
-            if row.relu:
-                total = tile_maximum(total, 0.0)
+            total = limited_tile(total, row.limits)
             tile_store(total, A, y.start + f * LANES, LANES, LANES)
 
     return dense_forward
@@ -161,14 +160,14 @@ def weight_gradient_rest(rows: int) -> Kernel[WeightGradient]:
 class DenseLowering:
     """Kernels for vectors, and for maps that lie without gaps; others are copied first."""
 
-    applies_relu = True
+    applies_limits = True
 
     def forward(self, site: Site) -> None:
         layer: Dense = site.layer
         x = copied(site, "x", site.x())
         inputs, rows = x.channels * x.height * x.width, block(layer.outputs)
         b = site.parameter("b") if layer.bias else site.packed(layer.outputs)
-        row = Row(x, site.y(), inputs, layer.outputs, site.parameter("w"), b, site.applies_relu)
+        row = Row(x, site.y(), inputs, layer.outputs, site.parameter("w"), b, site.limits)
         site.emit(forward(rows), row, -(-layer.outputs // rows))
 
     def backward(self, site: Site) -> None:
@@ -202,7 +201,7 @@ class DenseLowering:
         """The rows that write dx."""
         rows = block(inputs)
         target = dx if is_contiguous(dx) else site.keep("dx", dx.channels, dx.height, dx.width)
-        row = Row(target, dy, inputs, site.layer.outputs, site.parameter("w"), 0, 0)
+        row = Row(target, dy, inputs, site.layer.outputs, site.parameter("w"), 0, limits_of(None))
         site.emit(input_gradient(rows), row, -(-inputs // rows))
         if target is not dx:
             copied(site, "dx", target, dx)

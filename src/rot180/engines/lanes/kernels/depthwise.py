@@ -18,6 +18,7 @@ from rot180.arrays import Array
 from rot180.engines.lanes.jit import REGISTERS, Kernel, helper, kernel, target
 from rot180.engines.lanes.kernels.packing import Geometry, tile_for
 from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.limits import Limits, limited_tile
 from rot180.engines.lanes.plan import Site
 from rot180.engines.lanes.simd import (
     LANES,
@@ -27,7 +28,6 @@ from rot180.engines.lanes.simd import (
     tile_add,
     tile_add_sums,
     tile_load,
-    tile_maximum,
     tile_rows,
     tile_store,
     tile_zeros,
@@ -42,7 +42,7 @@ class Forward(NamedTuple):
     geometry: Geometry
     w: int
     b: int
-    relu: int
+    limits: Limits
 
 
 @helper
@@ -61,7 +61,7 @@ def forward(columns: int) -> Kernel[Forward]:
 
     @kernel(Forward)
     def depthwise_forward(P: Array, G: Array, A: Array, S: Array, row: Forward, first: int, last: int) -> None:
-        """y[c,i,j], and max(0, ·) of it where a ReLU follows; a unit: a map of one group."""
+        """y[c,i,j], limited; a unit: a map of one group."""
         g = row.geometry
         for unit in range(first, last):
             x, y = of_group(row.x, unit // row.y.channels), of_group(row.y, unit // row.y.channels)
@@ -83,8 +83,7 @@ def forward(columns: int) -> Kernel[Forward]:
                             total = outer(total, P, w, 1, A, place, g.stride_right * LANES)
                             w += 1
                             place += g.dilation_right * LANES
-                    if row.relu:
-                        total = tile_maximum(total, 0.0)
+                    total = limited_tile(total, row.limits)
                     tile_store(total, A, at(y, c, i, j), y.plane, LANES)
 
     return depthwise_forward
@@ -213,7 +212,7 @@ def emit_forward(site: Site, g: Geometry, x: Maps) -> None:
     y = site.y()
     _, columns = tile_for(1, y.width)
     b = site.parameter("b") if site.layer.bias else site.packed(y.channels)
-    row = Forward(x, y, g, site.parameter("w"), b, site.applies_relu)
+    row = Forward(x, y, g, site.parameter("w"), b, site.limits)
     site.emit(forward(columns), row, y.channels)
 
 

@@ -18,6 +18,7 @@ from rot180.arrays import Array
 from rot180.engines.lanes.jit import TILES, Kernel, helper, kernel, target
 from rot180.engines.lanes.kernels.packing import Geometry, Pack, convolution_pack, tile_for
 from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.limits import Limits, limited_tile, limits_of
 from rot180.engines.lanes.plan import Site
 from rot180.engines.lanes.simd import (
     LANES,
@@ -27,7 +28,6 @@ from rot180.engines.lanes.simd import (
     outer_lanes,
     store,
     tile_load,
-    tile_maximum,
     tile_rows,
     tile_store,
     zeros,
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     packed: int
     in_arena: int  # 1 where packed lies in A, not in P
     b: int
-    relu: int
+    limits: Limits
     together: int  # pixels at a time
     shares: int  # of the blocks of filters; each has units of its own
 
@@ -109,7 +109,7 @@ def pointwise(rows: int, columns: int) -> Kernel[Row]:
 
     @kernel(Row)
     def convolution_pointwise(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-        """y[f,p] = max(b[f] + Σ_c w[f,c] x[c,p], 0 where a ReLU follows); a unit: a few pixels, a share of filters."""
+        """y[f,p] = b[f] + Σ_c w[f,c] x[c,p], limited; a unit: a few pixels, a share of filters."""
         pixels, channels, filters = row.pixels, row.x.channels, row.y.channels
         weights = A if row.in_arena else P
         blocks = (filters + rows - 1) // rows
@@ -128,8 +128,7 @@ def pointwise(rows: int, columns: int) -> Kernel[Row]:
                         total = outer(total, weights, w, 1, S, place, LANES)
                         w += rows
                         place += row.together * LANES
-                    if row.relu:
-                        total = tile_maximum(total, 0.0)
+                    total = limited_tile(total, row.limits)
                     group, i, j = pixel_of(pixels, begin + start)
                     if j + columns <= pixels.width:
                         y = at(of_group(row.y, group), f, i * pixels.y_down, j * pixels.y_right)
@@ -237,8 +236,8 @@ def emit_pointwise(site: Site, g: Geometry, x: Maps, y: Maps, turned: bool) -> N
     site.scratch((x.channels * count + rows * columns) * LANES)
     chunks = -(-total // count)
     shares = min(blocks, max(1, -(-UNITS_A_THREAD * site.plan.threads // chunks))) if site.plan.threads > 1 else 1
-    relu = site.applies_relu if not turned else 0
-    row = Row(x, y, pixels, packed, in_arena, b, relu, count, shares)
+    limits = site.limits if not turned else limits_of(None)
+    row = Row(x, y, pixels, packed, in_arena, b, limits, count, shares)
     site.emit_across(pointwise(rows, columns), row, chunks * shares)
 
 

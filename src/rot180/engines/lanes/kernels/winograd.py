@@ -32,6 +32,7 @@ from rot180.engines.lanes.kernels.winograd_transforms import (
     store_line,
 )
 from rot180.engines.lanes.layout import Maps, at, of_group
+from rot180.engines.lanes.limits import Limits, limits_of
 from rot180.engines.lanes.plan import Site
 from rot180.engines.lanes.simd import LANES, Lanes, broadcast, outer, prefetch, tile_store, tile_zeros, zeros
 from rot180.engines.lanes.table import Variant
@@ -89,16 +90,16 @@ def transform_back(
     i: int,
     j: int,
     bias: Lanes,
-    floor: Lanes,
+    limits: Limits,
 ) -> None:
-    """Y = max(Aᵀ M A + bias, floor) to row i, column j on, as far as y reaches; tap k of M at `place` + k·plane."""
+    """Y = Aᵀ M A + bias, limited, to row i, column j on, as far as y reaches; tap k of M at `place` + k·plane."""
     for k in range(taps):
         column = load_line(taps, S, place + k * taps * plane, plane)
         store_line(size, gather(taps, size, column), S, temporary + k * LANES, taps * LANES)
     inside = min(size, y.width - j)
     for u in range(min(size, y.height - i)):
         row = gather(taps, size, load_line(taps, S, temporary + u * taps * LANES, LANES))
-        store_line(inside, raised(row, bias, floor), A, at(y, f, i + u, j), LANES)
+        store_line(inside, raised(row, bias, limits), A, at(y, f, i + u, j), LANES)
 
 
 # --- weights -------------------------------------------------------------------------------------------------------
@@ -170,7 +171,7 @@ class Correlation(NamedTuple):
     packed: int  # U
     in_arena: int
     b: int
-    floor: float  # of the outputs: 0 where a ReLU follows, else -∞
+    limits: Limits  # of the outputs
     unit_tiles: int  # a multiple of the register tile's columns
     shares: int  # of the blocks of filters; each has units of its own
 
@@ -225,14 +226,13 @@ def correlation(variant: Variant, rows: int, columns: int) -> Kernel[Correlation
                             u += rows
                             place += step
                         tile_store(total, S, m + tap * plane + block * rows * step + k * LANES, step, LANES)
-            floor = broadcast(row.floor)
             for k in range(row.unit_tiles):
                 group, down, right = place_of(row.tiling, tile + k)
                 y, i, j = of_group(row.y, group), down * size, right * size
                 for f in range(first_block * rows, min(last_block * rows, y.channels)):
                     bias = broadcast(P[row.b + f])
                     transform_back(
-                        size, taps, S, m + f * step + k * LANES, plane, temporary, A, y, f, i, j, bias, floor
+                        size, taps, S, m + f * step + k * LANES, plane, temporary, A, y, f, i, j, bias, row.limits
                     )
 
     return winograd
@@ -282,13 +282,13 @@ def emit_correlation(site: Site, variant: Variant, x: Maps, y: Maps, tiling: Til
     site.scratch((variant.kernel * variant.taps + x.channels * of_one) * LANES)
 
     b = site.parameter("b") if site.layer.bias and not turned else site.packed(y.channels)
-    floor = 0.0 if site.applies_relu and not turned else float("-inf")
+    limits = limits_of(None) if turned else site.limits
     unit_tiles = UNIT_TILES if points * blocks * rows * x.channels < LARGE else UNIT_TILES_WHERE_LARGE
     unit_tiles = max(columns, min(tiling.total, unit_tiles) // columns * columns)
     chunks = -(-tiling.total // unit_tiles)
     shares = min(blocks, max(1, site.plan.threads // chunks))
     site.scratch(LANES * (points + (points + 1) * (max(x.channels, blocks * rows) * unit_tiles + 1)))
-    row = Correlation(x, y, tiling, packed, in_arena, b, floor, unit_tiles, shares)
+    row = Correlation(x, y, tiling, packed, in_arena, b, limits, unit_tiles, shares)
     site.emit_across(correlation(variant, rows, columns), row, chunks * shares)
 
 

@@ -32,7 +32,8 @@ import numpy as np
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import helper
-from rot180.engines.lanes.simd import Lanes, fma, load, maximum, store
+from rot180.engines.lanes.limits import Limits, limited
+from rot180.engines.lanes.simd import Lanes, fma, load, store
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)  # and ∞, the last of four or six
 SCALES_OF_FOUR = (-1.0, 1 / 2, 1 / 2, 1.0)
@@ -162,13 +163,13 @@ def added(a: Line, b: Line) -> Line:
 
 
 @helper
-def raised(line: Line, bias: Lanes, floor: Lanes) -> Line:
-    """maximum(line + bias, floor)."""
+def raised(line: Line, bias: Lanes, limits: Limits) -> Line:
+    """line + bias, limited."""
     return (
-        maximum(line[0] + bias, floor),
-        maximum(line[1] + bias, floor),
-        maximum(line[2] + bias, floor),
-        maximum(line[3] + bias, floor),
+        limited(line[0] + bias, limits),
+        limited(line[1] + bias, limits),
+        limited(line[2] + bias, limits),
+        limited(line[3] + bias, limits),
         line[4],
         line[5],
     )

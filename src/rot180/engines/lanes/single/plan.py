@@ -5,7 +5,7 @@ far as nobody else reads what lies between:
 
     convolution -> batch normalization    its weights and bias are scaled and shifted once, when they are packed
                 -> add                    the other input is added before the result is stored
-                -> ReLU
+                -> ReLU or clip
                 -> dropout, identity      nothing
                 -> max pooling            in windows of 2x2 behind a convolution of the image with few filters
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from rot180.engines.lanes.limits import LIMITING
 from rot180.engines.lanes.plan import Buffer, Plan, Position, Step, lowering_of
 from rot180.engines.lanes.single.image import Row, read_image
 from rot180.engines.lanes.single.layout import Picture, vectors
@@ -26,6 +27,7 @@ from rot180.graph import IMAGE, LABEL, Graph, Node
 from rot180.layers import (
     Add,
     BatchNormalization,
+    Clip,
     Convolution,
     Dense,
     Dropout,
@@ -82,7 +84,7 @@ class Frame(Buffer):
 
 
 MULTIPLIES = Convolution, Dense
-APPLIES_RELU = Convolution, Dense, BatchNormalization, Add
+APPLIES_LIMITS = Convolution, Dense, BatchNormalization, Add
 DOES_NOTHING = Dropout, Identity
 
 
@@ -175,8 +177,8 @@ class SinglePlan(Plan):
             case MaxPooling():
                 joins = isinstance(layers.get(root), Convolution) and MaxPooling not in done
                 return joins and self.takes_planes(self.graph[root], aliases) and self._halves(node)
-            case ReLU():
-                return isinstance(layers.get(root), APPLIES_RELU) and ReLU not in done
+            case ReLU() | Clip():
+                return isinstance(layers.get(root), APPLIES_LIMITS) and done.isdisjoint(LIMITING)
         return False
 
     def _halves(self, node: Node) -> bool:

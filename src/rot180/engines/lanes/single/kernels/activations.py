@@ -1,4 +1,4 @@
-"""The activations, entry by entry. A ReLU behind a layer that can apply it has no row of its own."""
+"""The activations, entry by entry. A ReLU or clip behind a layer that can apply it has no row of its own."""
 
 from functools import cache
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from rot180.engines.lanes.kernels.activations import FUNCTIONS, Settings, settin
 from rot180.engines.lanes.simd import LANES, load, store
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
+from rot180.layers import Layer
 
 
 class Row(NamedTuple):
@@ -32,10 +33,14 @@ def forward(function: int) -> Kernel[Row]:
     return activation_of_one
 
 
+def applied(site: SingleSite, layer: Layer, x: Picture, y: Picture) -> None:
+    """Emit the row for y = f(x); y may be x."""
+    site.emit(forward(FUNCTIONS[type(layer)]), Row(x, y, settings_of(layer)), y.height)
+
+
 @lowers(*FUNCTIONS)
 class ActivationLowering:
     """Out of place."""
 
     def forward(self, site: SingleSite) -> None:
-        x, y = site.source(), site.target()
-        site.emit(forward(FUNCTIONS[type(site.layer)]), Row(x, y, settings_of(site.layer)), y.height)
+        applied(site, site.layer, site.source(), site.target())

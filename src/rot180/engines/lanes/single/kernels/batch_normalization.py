@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import kernel
-from rot180.engines.lanes.simd import LANES, broadcast, fma, load, maximum, store
+from rot180.engines.lanes.limits import Limits, limited
+from rot180.engines.lanes.simd import LANES, fma, load, store
 from rot180.engines.lanes.single.kernels.fold import folded
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
@@ -16,19 +17,18 @@ class Row(NamedTuple):
     y: Picture
     scale: int
     shift: int
-    relu: int
+    limits: Limits
 
 
 @kernel(Row)
 def normalize_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last: int) -> None:
-    """y[i,j,c] = s[c] x[i,j,c] + t[c], and max(0, ·) of it where a ReLU follows; a unit: a row of pixels."""
-    lowest = broadcast(0.0 if row.relu else -float("inf"))
+    """y[i,j,c] = s[c] x[i,j,c] + t[c], limited; a unit: a row of pixels."""
     for i in range(first, last):
         for j in range(row.x.width):
             here, there = at(row.x, i, j), at(row.y, i, j)
             for c in range(0, row.x.channels, LANES):
                 value = fma(load(A, here + c), load(P, row.scale + c), load(P, row.shift + c))
-                store(A, there + c, maximum(value, lowest))
+                store(A, there + c, limited(value, row.limits))
 
 
 @lowers(BatchNormalization)
@@ -38,4 +38,4 @@ class BatchNormalizationLowering:
     def forward(self, site: SingleSite) -> None:
         x, y = site.source(), site.target()
         fold = folded(site, x.channels, has_bias=False, normalization=site)
-        site.emit(normalize_one, Row(x, y, fold.scale, fold.shift, site.applies_relu), y.height)
+        site.emit(normalize_one, Row(x, y, fold.scale, fold.shift, site.limits), y.height)

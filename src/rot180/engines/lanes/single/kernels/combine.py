@@ -4,31 +4,28 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import kernel
-from rot180.engines.lanes.kernels.activations import RELU, settings_of
-from rot180.engines.lanes.simd import LANES, load, maximum, store
+from rot180.engines.lanes.limits import Limits, limited, limits_of
+from rot180.engines.lanes.simd import LANES, load, store
 from rot180.engines.lanes.single.kernels import activations
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
-from rot180.layers import Add, Concatenate, Dropout, Identity, ReLU
+from rot180.layers import Add, Concatenate, Dropout, Identity
 
 
 class Sum(NamedTuple):
     a: Picture
     b: Picture
     y: Picture
-    relu: int
+    limits: Limits
 
 
 @kernel(Sum)
 def add_one(P: Array, G: Array, A: Array, S: Array, row: Sum, first: int, last: int) -> None:
-    """y = a + b, and max(0, ·) of it where a ReLU follows; y may be a. A unit: a row of pixels."""
+    """y = a + b, limited; y may be a. A unit: a row of pixels."""
     for i in range(first, last):
         here, there, target = at(row.a, i, 0), at(row.b, i, 0), at(row.y, i, 0)
         for k in range(0, row.y.width * row.y.pixel, LANES):
-            total = load(A, here + k) + load(A, there + k)
-            if row.relu:
-                total = maximum(total, 0.0)
-            store(A, target + k, total)
+            store(A, target + k, limited(load(A, here + k) + load(A, there + k), row.limits))
 
 
 @lowers(Add)
@@ -40,11 +37,11 @@ class AddLowering:
         total = site.source(0)
         if last == 0:
             site.emit(copy_one, Copy(total, y, 0), y.height)
-            if site.applies_relu:
-                site.emit(activations.forward(RELU), activations.Row(y, y, settings_of(ReLU())), y.height)
+            if site.limiter:
+                activations.applied(site, site.limiter, y, y)
         for index in range(1, last + 1):
-            relu = site.applies_relu if index == last else 0
-            site.emit(add_one, Sum(total, site.source(index), y, relu), y.height)
+            limits = site.limits if index == last else limits_of(None)
+            site.emit(add_one, Sum(total, site.source(index), y, limits), y.height)
             total = y
 
 

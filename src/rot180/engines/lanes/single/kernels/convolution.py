@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from rot180.arrays import Array, Pair
 from rot180.engines.lanes.jit import Kernel, helper, kernel
-from rot180.engines.lanes.simd import LANES, outer, tile_add, tile_columns, tile_maximum, tile_store
+from rot180.engines.lanes.limits import Limits, limited_tile
+from rot180.engines.lanes.simd import LANES, outer, tile_add, tile_columns, tile_store
 from rot180.engines.lanes.single.kernels import depthwise, first_convolution, winograd
 from rot180.engines.lanes.single.kernels.fold import folded
 from rot180.engines.lanes.single.layout import Picture, at, vectors
@@ -53,7 +54,7 @@ class Forward(NamedTuple):
     w: int  # packed
     b: int
     adds: int
-    relu: int
+    limits: Limits
 
 
 @helper
@@ -77,7 +78,7 @@ def forward(rows: int, columns: int, apart: int) -> Kernel[Forward]:
 
     @kernel(Forward)
     def convolution_of_one(P: Array, G: Array, A: Array, S: Array, row: Forward, first: int, last: int) -> None:
-        """y[i,j,f] = b[f] + Σ_uvc w[f,c,u,v] x[i·S+u·D-P, j·S+v·D-P, c]; what is to be added to it; ReLU.
+        """y[i,j,f] = b[f] + Σ_uvc w[f,c,u,v] x[i·S+u·D-P, j·S+v·D-P, c]; what is to be added to it; limited.
 
         A unit: a row of pixels, of a block of filters.
         """
@@ -106,8 +107,7 @@ def forward(rows: int, columns: int, apart: int) -> Kernel[Forward]:
                         place += g.dilation_right * x.pixel
                 if row.adds:
                     total = tile_add(total, A, at(row.added, i, j) + f, row.added.pixel, LANES)
-                if row.relu:
-                    total = tile_maximum(total, 0.0)
+                total = limited_tile(total, row.limits)
                 tile_store(total, A, at(y, i, j) + f, y.pixel, LANES)
 
     return convolution_of_one
@@ -205,6 +205,6 @@ def emit(
     gapless = g.channels == x.pixel and g.dilation_right == 1
     runs, run = (1, g.width * g.channels) if gapless else (g.width, g.channels)
     added = site.added()
-    row = Forward(x, y, added or y, g, runs, run, w, fold.shift, int(added is not None), site.applies_relu)
+    row = Forward(x, y, added or y, g, runs, run, w, fold.shift, int(added is not None), site.limits)
     apart = LANES if rows > TALL and g.right * x.pixel == LANES else 0
     site.emit(forward(rows, columns, apart), row, blocks * y.height)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from rot180.arrays import Array, Pair
 from rot180.engines.lanes.jit import Kernel, kernel
-from rot180.engines.lanes.simd import LANES, outer_lanes, tile_add, tile_columns, tile_maximum, tile_store
+from rot180.engines.lanes.limits import Limits, limited_tile
+from rot180.engines.lanes.simd import LANES, outer_lanes, tile_add, tile_columns, tile_store
 from rot180.engines.lanes.single.kernels.fold import folded
 from rot180.engines.lanes.single.layout import Picture, at, vectors
 from rot180.engines.lanes.single.plan import SingleSite
@@ -26,7 +27,7 @@ class Forward(NamedTuple):
     w: int  # packed
     b: int
     adds: int
-    relu: int
+    limits: Limits
 
 
 @cache
@@ -35,7 +36,7 @@ def forward(rows: int) -> Kernel[Forward]:
 
     @kernel(Forward)
     def depthwise_of_one(P: Array, G: Array, A: Array, S: Array, row: Forward, first: int, last: int) -> None:
-        """y[i,j,c] = b[c] + Σ_uv w[c,u,v] x[i·S+u·D-P, j·S+v·D-P, c]; what is to be added to it; ReLU.
+        """y[i,j,c] = b[c] + Σ_uv w[c,u,v] x[i·S+u·D-P, j·S+v·D-P, c]; what is to be added to it; limited.
 
         A unit: a row of pixels, of 16 channels.
         """
@@ -57,8 +58,7 @@ def forward(rows: int) -> Kernel[Forward]:
                         w += LANES
                 if row.adds:
                     total = tile_add(total, A, at(row.added, i, j) + c, row.added.pixel, LANES)
-                if row.relu:
-                    total = tile_maximum(total, 0.0)
+                total = limited_tile(total, row.limits)
                 tile_store(total, A, at(y, i, j) + c, y.pixel, LANES)
 
     return depthwise_of_one
@@ -93,7 +93,7 @@ def emit(site: SingleSite, size: Pair, stride: Pair, padding: Pair, dilation: Pa
     added = site.added()
     row = Forward(
         *(x, y, added or y, *size, *stride, *padding, *dilation),
-        *(w, fold.shift, int(added is not None), site.applies_relu),
+        *(w, fold.shift, int(added is not None), site.limits),
     )
     rows = next(r for r in (14, 8, 7, 4, 2, 1) if r <= y.width)
     site.emit(forward(rows), row, vectors(y.channels) * y.height)

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from rot180.arrays import Array
 from rot180.engines.lanes.jit import Kernel, kernel
-from rot180.engines.lanes.simd import LANES, load, maximum, outer, store, tile_maximum, tile_rows, tile_store
+from rot180.engines.lanes.limits import Limits, limited_tile
+from rot180.engines.lanes.simd import LANES, load, maximum, outer, store, tile_rows, tile_store
 from rot180.engines.lanes.single.kernels.fold import folded
 from rot180.engines.lanes.single.layout import Picture, at, vectors
 from rot180.engines.lanes.single.plan import SingleSite
@@ -40,7 +41,7 @@ class Forward(NamedTuple):
     vectors: int  # of 16 outputs in a row
     w: int  # packed
     b: int
-    relu: int
+    limits: Limits
 
 
 @cache
@@ -49,7 +50,7 @@ def forward(rows: int, columns: int, pool: int) -> Kernel[Forward]:
 
     @kernel(Forward)
     def first_convolution(P: Array, G: Array, A: Array, S: Array, row: Forward, first: int, last: int) -> None:
-        """y[f,i,j] = b[f] + Σ_uvc w[f,c,u,v] x[c, i·S+u·D-P, j+v·D-P]; ReLU; the maximum of 2x2. A unit: a row."""
+        """y[f,i,j] = b[f] + Σ_uvc w[f,c,u,v] x[c, i·S+u·D-P, j+v·D-P], limited; the maximum of 2x2. A unit: a row."""
         x, y = row.x, row.y
         height = x.height // row.channels
         for i in range(first, last):
@@ -70,8 +71,7 @@ def forward(rows: int, columns: int, pool: int) -> Kernel[Forward]:
                                     total = outer(total, P, w, 1, A, place, LANES)
                                     place += height * x.line
                                     w += y.channels
-                        if row.relu:
-                            total = tile_maximum(total, 0.0)
+                        total = limited_tile(total, row.limits)
                         tile_store(total, S, q * rows * columns * LANES, columns * LANES, LANES)
                     if pool == 2:
                         for k in range(0, rows * columns * LANES, LANES):
@@ -122,6 +122,6 @@ def emit(site: SingleSite, case: Case) -> None:
     site.scratch((pool * rows * columns + 1) * LANES)
     row = Forward(
         *(x, y, case.channels, height, width, down, top, left, *dilation, count),
-        *(w, fold.shift, site.applies_relu),
+        *(w, fold.shift, site.limits),
     )
     site.emit(forward(rows, columns, pool), row, y.height)

@@ -27,7 +27,8 @@ from rot180.engines.lanes.kernels.winograd_transforms import (
     scaled,
     store_line,
 )
-from rot180.engines.lanes.simd import LANES, broadcast, load, maximum, outer, store, tile_store, tile_zeros, zeros
+from rot180.engines.lanes.limits import Limits, limited
+from rot180.engines.lanes.simd import LANES, load, outer, store, tile_store, tile_zeros, zeros
 from rot180.engines.lanes.single.kernels.fold import folded
 from rot180.engines.lanes.single.layout import Picture, at, vectors
 from rot180.engines.lanes.single.plan import SingleSite
@@ -155,7 +156,7 @@ class Outputs(NamedTuple):
     across: int  # tiles
     b: int
     adds: int
-    relu: int
+    limits: Limits
 
 
 @cache
@@ -165,9 +166,8 @@ def outputs(variant: Variant) -> Kernel[Outputs]:
 
     @kernel(Outputs)
     def winograd_outputs(P: Array, G: Array, A: Array, S: Array, row: Outputs, first: int, last: int) -> None:
-        """Y = Aᵀ M A + b; what is to be added to it; ReLU. A unit: a tile."""
+        """Y = Aᵀ M A + b; what is to be added to it; limited. A unit: a tile."""
         m, y = row.m, row.y
-        lowest = broadcast(0.0 if row.relu else -float("inf"))
         for tile in range(first, last):
             i, j = tile // row.across * size, tile % row.across * size
             for f in range(0, y.channels, LANES):
@@ -182,7 +182,7 @@ def outputs(variant: Variant) -> Kernel[Outputs]:
                         value = load(S, (q * taps + p) * LANES) + bias
                         if row.adds:
                             value += load(A, at(row.added, i + q, j + p) + f)
-                        store(A, at(y, i + q, j + p) + f, maximum(value, lowest))
+                        store(A, at(y, i + q, j + p) + f, limited(value, row.limits))
 
     return winograd_outputs
 
@@ -204,5 +204,5 @@ def emit(site: SingleSite, variant: Variant, padding: Pair) -> None:
     site.emit(inputs(variant), Inputs(x, v, across, top, left), tiles)
     site.emit(products(rows, columns), Products(v, m, u), points * blocks)
     added = site.added()
-    row = Outputs(m, y, added or y, across, fold.shift, int(added is not None), site.applies_relu)
+    row = Outputs(m, y, added or y, across, fold.shift, int(added is not None), site.limits)
     site.emit(outputs(variant), row, tiles)
