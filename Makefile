@@ -8,7 +8,7 @@ train: .venv/installed  ## train LeNet-5 on the embedded MNIST
 	$(BIN)/rot180 train
 
 test: lint  ## everything that continuous integration checks
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-long: .venv/installed-test  ## what takes minutes: networks in their full size, the whole ONNX suite
 	$(BIN)/python -m pytest -m long

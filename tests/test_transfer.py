@@ -1,8 +1,10 @@
 """Transfer: new heads, frozen parts, runs that begin with a trained network."""
 
 import json
+import re
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -429,8 +431,6 @@ def test_training_begins_with_a_file(stored, tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_begun_is_said_in_a_sentence(stored, tmp_path, capsys, words, sentence):
-    import re
-
     words = [stored / "old.safetensors" if word == "OLD" else word for word in words]
     code = command(stored / "blobs.npz", *words, *FAST, "--out", tmp_path / "run")
     assert code == (1 if sentence else 0)
@@ -446,3 +446,22 @@ def test_a_run_that_prepares_its_images_is_not_taken_over(stored, tmp_path, caps
     )
     assert command(stored / "blobs.npz", "--start", tmp_path / "a", *FAST, "--out", tmp_path / "b") == 1
     assert "prepares its images (pca:3), which a new run cannot take over" in capsys.readouterr().err
+
+
+def test_the_python_of_the_page(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    for number, kind in enumerate(("ape", "bee", "cat")):
+        (tmp_path / "PHOTOS" / kind).mkdir(parents=True)
+        for k in range(8):
+            picture = np.full((8, 8, 3), 10 * k, np.uint8)
+            picture[..., number] += 180
+            Image.fromarray(picture).save(tmp_path / "PHOTOS" / kind / f"{k}.png")
+    network().export_onnx(tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rot180.load", partial(load, engine="reference"))
+    page = Path(__file__).parent.parent / "docs" / "transfer.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    exec(code.replace("size=224", "size=8"), {})
+    assert float(capsys.readouterr().out.split()[-1]) <= 0.5
+    assert load("flowers.safetensors").class_names == ("ape", "bee", "cat")
