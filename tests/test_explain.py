@@ -30,6 +30,7 @@ from rot180.layers import (
     Add,
     AveragePooling,
     BatchNormalization,
+    Clip,
     Convolution,
     Dense,
     Dropout,
@@ -199,6 +200,19 @@ def test_without_a_label_the_winner_is_explained(pair):
     winner = int(network(image)[0].argmax())
     for method in (saliency, deconvnet, guided_backpropagation, grad_cam, occlusion):
         np.testing.assert_array_equal(method(network, image), method(network, image, winner))
+
+
+@pytest.mark.parametrize("method", [deconvnet, guided_backpropagation])
+def test_a_relu_with_a_ceiling_is_a_relu(method):
+    """ReLU6, where nothing reaches 6."""
+    images = np.random.default_rng(2).uniform(0, 1, (1, 6, 6))
+    maps = []
+    for rectifier in (ReLU(), Clip(0, 6), Clip(-1, 6)):
+        layers = {"c": Convolution(4, 3), "r": rectifier, "F": Dense(3), "loss": SoftmaxCrossEntropy()}
+        network = Network(sequence((1, 6, 6), **layers), seed=1, dtype=np.float64)
+        maps.append(method(network, images, 1))
+    np.testing.assert_array_equal(maps[0], maps[1])
+    assert (maps[0] != maps[2]).any()
 
 
 # --- by definition -----------------------------------------------------------------------------------------------

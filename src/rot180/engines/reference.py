@@ -13,13 +13,16 @@ from rot180.arrays import Array
 from rot180.chance import Training
 from rot180.engines.engine import Gradients, Values
 from rot180.graph import IMAGE, LABEL, Graph, Node
-from rot180.layers import ReLU
+from rot180.layers import Clip, ReLU
 from rot180.parameters import Layout
 
 LIBRARIES = ThreadpoolController()
 Function = TypeVar("Function", bound=Callable[..., Any])
 Rule = Callable[[Array, Array], Array]
-"""What a ReLU hands back, from dy and its slope f'(x): (dy, slope) -> dx. Its gradient is dy ⊙ slope."""
+"""What a ReLU, with a ceiling or not, hands back, from dy and its slope f'(x): (dy, slope) -> dx.
+
+Its gradient is dy ⊙ slope.
+"""
 
 
 def one_thread(function: Function) -> Function:
@@ -137,7 +140,7 @@ class ReferenceProgram:
             if wanted.isdisjoint(node.inputs):
                 continue
             here = saved.pop(node.name)
-            if relu and isinstance(layer, ReLU):
+            if relu and (isinstance(layer, ReLU) or (isinstance(layer, Clip) and layer.low == 0)):
                 dx: Any = relu(dy, layer.slope(here.x, here.y))
             else:
                 dx = layer.input_gradient(dy, here, gradients)

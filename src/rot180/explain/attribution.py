@@ -7,7 +7,8 @@ what a ReLU y = max(0, x) hands back of dy:
     deconvnet                dy where dy > 0                 as if going back up were one more ReLU
     guided backpropagation   dy where x > 0 and dy > 0       both: what spoke, and speaks for the class
 
-In a network without ReLUs all three are the gradient. Each takes one image (C,H,W), as the network does, and a label;
+ReLU6, a Clip from 0 to 6, is one too: x is then below its ceiling as well. In a network without ReLUs all three are the
+gradient. Each takes one image (C,H,W), as the network does, and a label;
 without one, that of the class which wins. ShapeError and DataError as from Network.
 """
 
