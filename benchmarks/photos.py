@@ -1,8 +1,8 @@
 """Pictures per second: decoding a folder, reading it from the cache, and PyTorch's DataLoader on the same files.
 
-    python benchmarks/photos.py PHOTOS [--size 64] [--workers 2] [--rounds 7]
+    python benchmarks/photos.py PHOTOS [--size 64] [--batch 64] [--workers 2] [--rounds 7]
 
-Needs torch. PHOTOS has a sub-folder for each class. Four ways to bring every picture to a batch of bytes (64,3,S,S):
+Needs torch. PHOTOS has a sub-folder for each class. Four ways to bring every picture to batches of bytes (N,3,S,S):
 
     decode    rot180 with an empty cache: names, decoding, resizing, writing the cache with its checksum
     cache     rot180 afterwards: checking the cache, and one epoch of batches in shuffled order
@@ -35,13 +35,14 @@ from rot180.data.array_cache import CACHE_FOLDER
 from rot180.data.folder import PictureOptions, list_folder, read_folder
 from rot180.data.pictures import fitted, read_picture
 
-BATCH = 64
+TOLERANCE = 20  # of 255; pictures of other things differ by 60 and more
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, metavar="PHOTOS")
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=64, help="a worker makes a whole one: take less for few pictures")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
@@ -53,12 +54,12 @@ def main() -> None:
         os.environ[CACHE_FOLDER] = cache
         ways: dict[str, Callable[[], int]] = {
             "decode": lambda: decode(folder, size, cache),
-            "cache": lambda: from_cache(folder, size),
+            "cache": lambda: from_cache(folder, size, arguments.batch),
         }
         for name, transform in (("usual", usual), ("draft", with_draft)):
             loader = DataLoader(
                 Files(paths, size, transform),
-                BATCH,
+                arguments.batch,
                 shuffle=True,
                 num_workers=arguments.workers,
                 persistent_workers=True,
@@ -89,10 +90,10 @@ def decode(folder: Path, size: int, cache: str) -> int:
     return len(read_folder(folder, PictureOptions(size, 3))[0])
 
 
-def from_cache(folder: Path, size: int) -> int:
+def from_cache(folder: Path, size: int, batch: int) -> int:
     images = read_folder(folder, PictureOptions(size, 3))[0].images
     order = np.random.default_rng(0).permutation(len(images))
-    return sum(len(images[order[first : first + BATCH]]) for first in range(0, len(order), BATCH))
+    return sum(len(images[order[first : first + batch]]) for first in range(0, len(order), batch))
 
 
 class Files(TorchDataset):  # type: ignore[type-arg]
@@ -124,10 +125,10 @@ def with_draft(path: Path, size: int) -> Array:
 
 
 def compare(paths: list[Path], size: int) -> None:
-    """Do both transforms show the same? They differ in rounding, and in what a JPEG is decoded at."""
-    sample = paths[:: BATCH // 4]
+    """Do both transforms show the same? The usual one cuts at whole pixels of the small picture: up to one aside."""
+    sample = paths[::16]
     difference = [np.abs(usual(path, size) - with_draft(path, size).astype(int)).mean() for path in sample]
-    if np.mean(difference) > 5:
+    if np.mean(difference) > TOLERANCE:
         raise SystemExit(f"the two transforms differ by {np.mean(difference):.1f} of 255 in the mean")
 
 
