@@ -1,4 +1,4 @@
-"""docs/photos.md has a table of bad files and one of bad folders, with what is said of each: it is what is said."""
+"""Promise 7: what is said of bad files and of bad folders is what the tables of docs/photos.md say."""
 
 import io
 import os
