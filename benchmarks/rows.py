@@ -2,9 +2,9 @@
 
     python benchmarks/rows.py NETWORK [--batch 64] [--top 25]
 
-NETWORK is one that `rot180 summary` knows, or words of a work of `rot180 bench`. A row's speed is its node's
-multiply-adds (a share for each of its rows of one kernel) over its time; rows that move data have none. Depth first,
-the rows are those of one group of 16 images.
+NETWORK is one that `rot180 summary` knows, words of a work of `rot180 bench`, or an ONNX model's file. A row's speed is
+its node's multiply-adds (a share for each of its rows of one kernel) over its time; rows that move data have none.
+Depth first, the rows are those of one group of 16 images.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from rot180 import bench, models
 from rot180.chance import Training
 from rot180.engines.lanes.jit import call
 from rot180.engines.lanes.program import LanesEngine, LanesProgram, Mode
-from rot180.network import Network
+from rot180.network import Network, load
 from rot180.summary import summarize
 
 ROUNDS, LEAST_SECONDS = 5, 0.002
@@ -30,9 +30,7 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=25)
     arguments = parser.parse_args()
 
-    known = arguments.network in models.MODELS
-    graph = models.build(arguments.network) if known else bench.find([arguments.network])[0].graph()
-    network = Network(graph, 1, engine="reference")
+    network = find(arguments.network)
     program: LanesProgram = LanesEngine(1).compile(network.graph, network.layout, network.statistics_layout)
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (arguments.batch, *network.graph.input_shape)).astype(np.float32)
@@ -63,6 +61,14 @@ def main() -> None:
     for seconds, node, kernel, units, speed in sorted(timed, reverse=True)[: arguments.top]:
         rate = f"{speed / 1e9:7.1f} GFLOP/s" if work[node] else " " * 15
         print(f"{1e6 * seconds:10.1f} us  {rate}  {node:24} {kernel}, {units} units")
+
+
+def find(name: str) -> Network:
+    """The network of this name."""
+    if name.endswith(".onnx"):
+        return load(name, engine="reference")
+    graph = models.build(name) if name in models.MODELS else bench.find([name])[0].graph()
+    return Network(graph, 1, engine="reference")
 
 
 def least(function: object) -> float:
