@@ -20,7 +20,18 @@ from rot180.engines.lanes.kernels.winograd_transforms import (
 from rot180.engines.lanes.kernels.winograd_weight_gradient import slots_and_shares
 from rot180.engines.lanes.plan import Plan, aligned
 from rot180.engines.lanes.program import LanesEngine
-from rot180.engines.lanes.table import DIRECT, F2X2_3X3, F2X2_5X5, F4X4_3X3, POINTWISE, Case, Pass, Rule, choose
+from rot180.engines.lanes.table import (
+    DEPTHWISE,
+    DIRECT,
+    F2X2_3X3,
+    F2X2_5X5,
+    F4X4_3X3,
+    POINTWISE,
+    Case,
+    Pass,
+    Rule,
+    choose,
+)
 from rot180.engines.reference import ReferenceEngine
 from rot180.graph import sequence
 from rot180.layers import BatchNormalization, Convolution, Dense, ReLU, SoftmaxCrossEntropy
@@ -261,6 +272,8 @@ def test_batches_of_any_size_and_threads(norm):
 
 # --- which kernel runs -----------------------------------------------------------------------------------------------
 
+CASE = Case(Pass.FORWARD, 64, 64, (3, 3), (1, 1), (1, 1), 1, (16, 16), (16, 16), 4, precise=False)
+
 
 def choices(graph, groups=1, precise=False):
     """{(node, pass): algorithm} of a plan for training."""
@@ -311,12 +324,21 @@ def test_resnet_18(groups):
             assert algorithm is F4X4_3X3, node
 
 
+def test_filters_that_see_one_channel_each():
+    """And what only comes near: two channels to a group, two filters to a channel, one channel in all."""
+    depthwise = CASE._replace(groups=64)
+    for in_pass in Pass:
+        for kernel, stride, dilation in (((3, 3), (1, 1), (1, 1)), ((5, 5), (2, 2), (1, 1)), ((1, 7), (1, 3), (2, 2))):
+            case = depthwise._replace(in_pass=in_pass, kernel=kernel, stride=stride, dilation=dilation)
+            assert choose("conv", case).algorithm is DEPTHWISE
+    assert choose("conv", depthwise._replace(groups=32)).algorithm is DIRECT
+    assert choose("conv", depthwise._replace(filters=128)).algorithm is DIRECT
+    assert choose("conv", CASE._replace(channels=1, filters=1)).algorithm is DIRECT
+
+
 def test_precise_plans_have_no_six_taps():
     for graph in (lenet5(), resnet_small(20)):
         assert set(choices(graph, groups=2, precise=True).values()) <= {DIRECT, POINTWISE, F2X2_3X3}
-
-
-CASE = Case(Pass.FORWARD, 64, 64, (3, 3), (1, 1), (1, 1), 1, (16, 16), (16, 16), 4, precise=False)
 
 
 @pytest.mark.parametrize(
