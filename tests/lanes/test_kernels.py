@@ -50,6 +50,7 @@ from rot180.layers import (
     Softplus,
     SquaredError,
     Tanh,
+    Transpose,
 )
 from rot180.parameters import Layout
 
@@ -174,6 +175,12 @@ def test_numbers_repeated_along_some_axes_of_a_row_have_no_kernels():
         assert lowering_of(Affine((4, 1, 1, 1)), (4, 3, 3, 2), lowerings)
         assert lowering_of(Arithmetic("add"), ((4, 3, 3, 2), (4, 3, 1, 2)), lowerings) is None
         assert lowering_of(Arithmetic("add"), ((4, 3, 3, 2), (1, 3, 3, 2)), lowerings)
+
+
+def test_what_float32_cannot_number_is_not_moved_by_a_table():
+    for lowerings, most in ((LOWERINGS, 4096), (SINGLE_LOWERINGS, 2896)):
+        assert lowering_of(Transpose((1, 0)), (most, most), lowerings)
+        assert lowering_of(Transpose((1, 0)), (most, 2 * most), lowerings) is None
 
 
 @pytest.mark.parametrize(("layer", "shape"), EXAMPLES, ids=[f"{layer}-{shape}" for layer, shape in EXAMPLES])

@@ -25,6 +25,7 @@ from rot180.graph import IMAGE, LABEL, Graph, Node
 from rot180.layers import Add, Layer, ScalePixels
 from rot180.parameters import ALIGNMENT, Layout
 
+EXACT = 2**24  # float32 holds all whole numbers up to here
 AGAIN = ", again"  # a value that is computed anew for the backward pass, not kept
 LARGE = 1 << 24  # numbers of all values of a group: from here on memory matters more than a little work
 LABEL_CHANNELS = 7
@@ -429,7 +430,7 @@ class Position:
         return start
 
     def constants(self, name: str, values: Array) -> int:
-        """Room in P that holds these numbers for ever; whole ones up to 2^24 are exact."""
+        """Room in P that holds these numbers for ever; whole ones up to EXACT are kept as they are."""
         start = self.packed(values.size, name)
         self.plan.constants[start] = values.ravel()
         return start

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rot180.arrays import Array
+from rot180.arrays import Array, Shape
 from rot180.engines.lanes.jit import kernel
 from rot180.engines.lanes.kernels.copy import copied
 from rot180.engines.lanes.layout import Maps, at, is_contiguous, of_group
-from rot180.engines.lanes.plan import Site, lowers
+from rot180.engines.lanes.plan import EXACT, Site, lowers
 from rot180.engines.lanes.simd import LANES, load, store
 from rot180.layers import ChannelShuffle, Reshape, Transpose
 
@@ -94,6 +94,10 @@ def move_maps(P: Array, G: Array, A: Array, S: Array, row: Move, first: int, las
 @lowers(Transpose)
 class TransposeLowering:
     """By a table that the definition makes: it exchanges the axes of the values' numbers."""
+
+    def takes(self, layer: Transpose, x: Shape) -> bool:
+        """As many values as float32 can number."""
+        return prod(x) <= EXACT
 
     def forward(self, site: Site) -> None:
         x, y = copied(site, "x without gaps", site.x()), site.y()

@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rot180.arrays import Array
+from rot180.arrays import Array, Shape
 from rot180.engines.lanes.jit import kernel
 from rot180.engines.lanes.layout import as_maps
-from rot180.engines.lanes.single.layout import Picture, at
+from rot180.engines.lanes.plan import EXACT
+from rot180.engines.lanes.single.layout import Picture, at, vectors
 from rot180.engines.lanes.single.plan import SingleSite, lowers
+from rot180.engines.lanes.twin import LANES
 from rot180.layers import ChannelShuffle, Reshape, Transpose
 
 
@@ -34,6 +36,11 @@ def move_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: int, last:
 @lowers(Reshape, Transpose, ChannelShuffle)
 class RearrangeLowering:
     """By a table that the definition makes: it moves the values' places."""
+
+    def takes(self, layer: Reshape | Transpose | ChannelShuffle, x: Shape) -> bool:
+        """As many places as float32 can number, halos included."""
+        channels, height, width = as_maps(x)
+        return 2 * vectors(channels) * LANES * height * width <= EXACT
 
     def forward(self, site: SingleSite) -> None:
         x, y = site.source(in_vectors=False), site.target()
