@@ -465,3 +465,26 @@ def test_the_python_of_the_page(tmp_path, monkeypatch, capsys):
     exec(code.replace("size=224", "size=8"), {})
     assert float(capsys.readouterr().out.split()[-1]) <= 0.5
     assert load("flowers.safetensors").class_names == ("ape", "bee", "cat")
+
+
+def test_an_onnx_model_that_was_fed_prepared_images_is_fed_them(tmp_path, capsys):
+    from PIL import Image
+
+    picture = np.random.default_rng(3).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    old = network(class_names=tuple("vwxyz"))
+    old.export_onnx(tmp_path / "model.onnx")
+
+    def probability(*words):
+        asked = map(str, ["predict", tmp_path / "model.onnx", tmp_path / "a.png", "--json", "--top", 5, *words])
+        assert main([*asked]) == 0
+        said = capsys.readouterr()
+        return {each["class"]: each["probability"] for each in json.loads(said.out)[0]["top"]}, said.err
+
+    for words, pixels in (([], "imagenet"), (["--pixels=-1..1"], "-1..1")):
+        found, said = probability(*words)
+        assert ("takes no pixels 0..255; they are scaled as is usual: --pixels=imagenet" in said) == (not words)
+        wanted = start(old, old.class_names, pixels=pixels, new_head=False).probabilities(picture.transpose(2, 0, 1))[0]
+        assert [found[name] for name in "vwxyz"] == pytest.approx(wanted, rel=1e-3, abs=1e-6)
+    assert main(["predict", str(tmp_path / "model.onnx"), str(tmp_path / "a.png"), "--pixels", "x"]) == 1
+    assert "there is no scaling of pixels 'x'" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from rot180.data.dataset import Dataset
 from rot180.engines import Varies
 from rot180.errors import GraphError, SettingError
 from rot180.graph import IMAGE, LABEL, Graph, Node
-from rot180.layers import Convolution, Dense, Layer, Reshape, ScalePixels, SoftmaxCrossEntropy
+from rot180.layers import Affine, Convolution, Dense, Layer, Reshape, ScalePixels, SoftmaxCrossEntropy
 from rot180.network import Network
 
 AT_ONCE = 64  # images that pass through the frozen part together: always so many, for the same bits
@@ -122,8 +122,8 @@ def with_pixels(graph: Graph, pixels: str) -> Graph:
 
 
 def wants_pixels(graph: Graph) -> bool:
-    """Does the network take pixels 0..255 as they are?"""
-    return all(isinstance(node.layer, ScalePixels) for node in graph if IMAGE in node.inputs)
+    """Does the network take pixels 0..255, since it begins with scaling them in some way?"""
+    return all(isinstance(node.layer, ScalePixels | Affine) for node in graph if IMAGE in node.inputs)
 
 
 def usual_pixels(graph: Graph) -> str:

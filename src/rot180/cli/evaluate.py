@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rot180.cli.output import percent, print_json, print_table, write_csv
-from rot180.cli.trained import HELP, load_trained
+from rot180.cli.trained import HELP, configure_pixels, load_to_use
 
 if TYPE_CHECKING:
     from rot180.arrays import Array
@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="write a table: each image, its class, and how likely is every class"
     )
+    configure_pixels(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rot180.explain.mistakes import Mistakes
     from rot180.training.run import describe
 
-    network, trained_on, prepared = load_trained(arguments.folder)
+    network, trained_on, prepared = load_to_use(arguments.folder, arguments.pixels)
     source = arguments.data or trained_on
     if source is None:
         raise SettingError(f"{arguments.folder} does not say what it was trained on: name the data behind it")

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from rot180.cli.output import percent, print_json
-from rot180.cli.trained import HELP, load_trained
+from rot180.cli.trained import HELP, configure_pixels, load_to_use
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="PAGE", help="where the page goes (default: IMAGE-explained.html, here)"
     )
+    configure_pixels(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rot180.explain import explain_image, image_page
     from rot180.files import replace_file
 
-    trained = load_trained(arguments.folder)
+    trained = load_to_use(arguments.folder, arguments.pixels)
     network, prepared = trained.network, trained.preparation
     names = network.class_names
     if arguments.label is not None and arguments.label not in names:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rot180.cli.output import percent, print_json, print_table, write_csv
-from rot180.cli.trained import HELP, load_trained
+from rot180.cli.trained import HELP, configure_pixels, load_to_use
 
 if TYPE_CHECKING:
     from rot180.arrays import Array
@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top", type=int, default=3, metavar="K", help="the K likeliest classes (default: 3)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table with the probability of every class")
+    configure_pixels(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.top < 1:
         raise SettingError(f"--top is {arguments.top}: choose at least 1")
-    trained = load_trained(arguments.folder)
+    trained = load_to_use(arguments.folder, arguments.pixels)
 
     def image_of(path: Path) -> "Array":
         if path.is_dir() or (not path.exists() and glob.has_magic(str(path))):
