@@ -437,10 +437,13 @@ def test_evaluating_on_other_data(trained, idx, capsys):
     errors = int(re.fullmatch(r"error \d+\.\d\d % \((\d+) of 40\)  loss \d+\.\d{4}", first).group(1))
     assert errors < 8
     assert "rows: what it is; columns: what the network says" in table
-    rows = [line.split() for line in table.splitlines() if re.match(r" +\d ", line)]
-    assert [row[0] for row in rows[-10:]] == list("0123456789")
-    counts = sum(int(cell) for row in rows[-10:] for cell in row[1:11] if cell != "·")
-    assert counts == 40
+    confusion, _, mistakes = table.partition("the worst mistakes")
+    rows = [line.split() for line in confusion.splitlines() if re.match(r" +\d ", line)]
+    assert [row[0] for row in rows] == list("0123456789")
+    counts = [[int(cell) for cell in row[2:12] if cell != "·"] for row in rows]
+    assert [sum(each) for each in counts] == [int(row[1]) for row in rows]
+    assert sum(map(sum, counts)) == 40
+    assert len(re.findall(r"image \d+ ", mistakes)) == errors
 
 
 def test_evaluating_on_data_that_does_not_fit(trained, tmp_path, capsys):
