@@ -20,7 +20,7 @@ from math import prod
 import numpy as np
 
 from rot180.arrays import Array, Shape, text
-from rot180.data.augmentation import Augmentation
+from rot180.data.augmentation import AS_THEY_ARE, Augmentation
 from rot180.data.dataset import Dataset
 from rot180.engines import Varies
 from rot180.errors import GraphError, SettingError
@@ -28,7 +28,7 @@ from rot180.graph import IMAGE, LABEL, Graph, Node
 from rot180.layers import Affine, Convolution, Dense, Layer, Reshape, ScalePixels, SoftmaxCrossEntropy
 from rot180.network import Network
 
-AT_ONCE = 64  # images that pass through the frozen part together: always so many, for the same bits
+AT_ONCE = 256  # images that pass through the frozen part together, 16 by 16 on as many threads as there are
 
 PIXELS: dict[str, tuple[tuple[float, ...], tuple[float, ...]] | None] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -281,7 +281,7 @@ class Parts:
         self._lower = None
 
     def features_of(
-        self, images: Array, augmentation: Augmentation | None = None, seed: int = 0, epoch: int = 0
+        self, images: Array, augmentation: Augmentation = AS_THEY_ARE, seed: int = 0, epoch: int = 0
     ) -> Iterator[Array]:
         """What the frozen part makes of the images, AT_ONCE at a time: (n,C,H,W), or (n,D,1,1).
 
@@ -290,9 +290,7 @@ class Parts:
         lower = self.lower
         for first in range(0, len(images), AT_ONCE):
             order = np.arange(first, min(first + AT_ONCE, len(images)))
-            if not augmentation:
-                values = lower(images[order])
-            elif isinstance(lower.program, Varies):
+            if isinstance(lower.program, Varies):  # which reads bytes as they are
                 arrays = lower.parameters, lower.statistics
                 values = lower.program.varied_scores(images, order, augmentation, seed, epoch, *arrays)
             else:

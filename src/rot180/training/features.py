@@ -14,17 +14,16 @@ import numpy as np
 
 from rot180.arrays import Array, Shape
 from rot180.data import array_cache
-from rot180.data.augmentation import Augmentation
+from rot180.data.augmentation import AS_THEY_ARE, Augmentation
 from rot180.data.dataset import Dataset, content_digest
 from rot180.errors import DataError
 from rot180.files import digest
 from rot180.network import Network
-from rot180.transfer import AT_ONCE, Parts
+from rot180.transfer import Parts
 
 MOST_KEPT = 1 << 33  # bytes of features in the user's cache folder
 
 Progress = Callable[[int, int], None]  # (done, of so many)
-AS_THEY_ARE = Augmentation()
 
 
 def features(
@@ -93,7 +92,6 @@ class _Passing:
             asdict(self._augmentation),
             self._variants,
             self._seed if self._augmentation else 0,
-            AT_ONCE,
         ]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:48]
 
