@@ -14,6 +14,16 @@ FAMILIES = (
 IMAGES = 19  # a group of 16 and a few
 
 
+WITHOUT_NORMALIZATION = FAMILIES[:7]
+
+
+@pytest.mark.parametrize("name", WITHOUT_NORMALIZATION)
+def test_large_networks_agree_layer_by_layer(name, monkeypatch):
+    """As their full sizes train, whose values are too many to go depth first."""
+    monkeypatch.setattr("rot180.engines.lanes.plan.LARGE", 1)
+    test_training_agrees_with_the_definition(name)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_agrees_with_the_definition(name):
     """Dropout included: both engines draw the same masks. The definition is taken in float64, from the same weights."""

@@ -123,8 +123,8 @@ class Plan:
     """A graph lowered for `groups` groups of 16 images at a time.
 
     backward: with a backward pass. training: layers behave as in training (batch normalization, dropout), not as in
-    inference. With one group the program goes depth first, one group after the other through the whole network; where a
-    layer needs the whole batch, it goes layer by layer through all groups.
+    inference. With one group the program goes depth first, one group after the other through the whole network, unless
+    it `trains_layer_by_layer`: then all groups pass a layer before the next.
     """
 
     graph: Graph
@@ -144,7 +144,7 @@ class Plan:
     arena: int = 0  # floats for all values
 
     def __post_init__(self) -> None:
-        self.layer_by_layer = self.training and needs_all_groups(self.graph)
+        self.layer_by_layer = self.training and trains_layer_by_layer(self.graph)
         self._by_name = {node.name: node for node in self.graph}
         self._readers = self._count_readers()
         self._aliases = self._find_aliases()
@@ -162,7 +162,7 @@ class Plan:
     @cached_property
     def zeroes_halos(self) -> bool:
         """Is each halo zeroed when its value is about to be made, so that any two values may share memory?"""
-        return self.layer_by_layer or LANES * sum(prod(shape) for shape in self.graph.shapes.values()) >= LARGE
+        return self.layer_by_layer or has_large_values(self.graph)
 
     # --- what lies where --------------------------------------------------------------------------------------
 
@@ -554,9 +554,18 @@ class Site(Position):
         return buffer.maps()
 
 
-def needs_all_groups(graph: Graph) -> bool:
-    """Does a layer need statistics over the whole batch?"""
-    return bool(Layout.of_statistics(graph).places)
+def trains_layer_by_layer(graph: Graph) -> bool:
+    """Do all groups of a training batch pass a layer before the next?
+
+    Where a layer needs statistics over the whole batch; and where a group's values would not stay in a thread's cache
+    until the backward pass wants them: then threads better share each layer's work, however few groups there are.
+    """
+    return bool(Layout.of_statistics(graph).places) or has_large_values(graph)
+
+
+def has_large_values(graph: Graph) -> bool:
+    """Are all values of 16 images too many for caches to matter?"""
+    return LANES * sum(map(prod, graph.shapes.values())) >= LARGE
 
 
 def aligned(size: int) -> Array:

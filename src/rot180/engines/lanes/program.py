@@ -19,7 +19,7 @@ from rot180.engines.lanes.explain import KernelUse, MemoryUse, kernel_uses, memo
 from rot180.engines.lanes.jit import BARRIER_COUNTERS
 from rot180.engines.lanes.optimizers import UPDATES, AverageRow, pieces, records
 from rot180.engines.lanes.optimizers import average as average_kernel
-from rot180.engines.lanes.plan import LOWERINGS, Plan, Step, lowering_of, needs_all_groups, rows
+from rot180.engines.lanes.plan import LOWERINGS, Plan, Step, lowering_of, rows, trains_layer_by_layer
 from rot180.engines.lanes.reading import Images, Variation, unvaried, variation
 from rot180.engines.lanes.runner import FAILED, MADE, TAKEN, Memory, Rows, Tables, Updates, run
 from rot180.engines.lanes.single.plan import SINGLE_LOWERINGS
@@ -81,7 +81,7 @@ class LanesProgram:
         self._last: tuple[tuple[Mode, int], Prepared] | None = None
         self._counters = np.zeros(BARRIER_COUNTERS, np.int64)
         self._pieces = pieces((), parameters.size)
-        self._needs_all_groups = needs_all_groups(graph)
+        self._layer_by_layer = trains_layer_by_layer(graph)
         single = all(has_kernels(graph, node, SINGLE_LOWERINGS) for node in graph if node is not graph.nodes[-1])
         self.few = FEW * sharing(graph, threads) if single else 0
         """Up to so many images go one by one, each with its channels in the lanes, rather than 16 side by side."""
@@ -174,7 +174,7 @@ class LanesProgram:
             batches.order,
             self.threads,
         )
-        for first, last in ((0, whole), (whole, count)) if self._needs_all_groups else ((0, count),):
+        for first, last in ((0, whole), (whole, count)) if self._layer_by_layer else ((0, count),):
             if first == last:
                 continue
             size = min(batches.batch, last - first)
@@ -220,7 +220,7 @@ class LanesProgram:
 
     def prepare(self, mode: Mode, images: int) -> Prepared:
         """The plan for so many images at a time, made once, with memory: only the plan that ran last has some."""
-        layer_by_layer = mode.training and self._needs_all_groups
+        layer_by_layer = mode.training and self._layer_by_layer
         groups = -(-images // LANES) if layer_by_layer else 1
         if self._last and self._last[0] == (mode, groups):
             return self._last[1]
