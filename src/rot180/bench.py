@@ -35,6 +35,7 @@ from rot180.summary import summarize
 from rot180.torch_twin import TorchTwin, import_torch
 
 ROUND_SECONDS = 0.5  # how long one side works before it is the other's turn
+REST = 0.3  # seconds between: threads of OpenMP wait that long for more work, and keep the processors busy
 LAYOUTS = "contiguous", "channels_last"
 LEARNING_RATE = 0.001
 
@@ -117,6 +118,7 @@ def measure(work: Work, threads: int, rounds: int) -> Measurement:
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
+            time.sleep(REST)
             began = time.perf_counter()
             side(repeats[name])
             times[name].append((time.perf_counter() - began) / repeats[name])

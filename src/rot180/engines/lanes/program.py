@@ -79,6 +79,7 @@ class LanesProgram:
         self._definition = ReferenceEngine().compile(graph, parameters, statistics)
         self._lowered: dict[tuple[Mode, int], Lowered] = {}
         self._last: tuple[tuple[Mode, int], Prepared] | None = None
+        self._gradients: tuple[tuple[int, int], Array] | None = None
         self._counters = np.zeros(BARRIER_COUNTERS, np.int64)
         self._pieces = pieces((), parameters.size)
         self._layer_by_layer = trains_layer_by_layer(graph)
@@ -224,7 +225,7 @@ class LanesProgram:
         groups = -(-images // LANES) if layer_by_layer else 1
         if self._last and self._last[0] == (mode, groups):
             return self._last[1]
-        self._last = None  # what the other plan had is free before this one asks
+        self._last = self._gradients = None  # what the other plan had is free before this one asks
         if (mode, groups) not in self._lowered:
             threads = self.threads if layer_by_layer else 1
             plan = Plan(
@@ -300,9 +301,12 @@ class LanesProgram:
         return prepared.P[self.parameters.size : self.parameters.size + self.statistics.size]
 
     def gradients(self, prepared: Prepared, batch: int) -> Array:
-        """Zeros for the gradient: a row for each slot of a batch of this size."""
+        """Room for the gradient, which the runner zeroes: a row for each slot of a batch of this size."""
         slots = min(SLOTS, -(-batch // LANES)) if prepared.tables.depth_first else 1
-        return rows(slots, self.parameters.size if prepared.plan.backward else 1)
+        shape = slots, self.parameters.size if prepared.plan.backward else 1
+        if self._gradients is None or self._gradients[0] != shape:  # new memory may cost more than an update
+            self._gradients = shape, rows(*shape)
+        return self._gradients[1]
 
     def _call(self, prepared: Prepared, gradients: Array, source: Images, updates: Updates) -> Results:
         """Let the runner make the updates, on all threads."""
