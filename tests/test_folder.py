@@ -28,7 +28,7 @@ from rot180.models import build
 from rot180.network import Network
 from rot180.training.loop import Trainer
 from rot180.training.recipe import Recipe
-from rot180.training.suggestion import suggest
+from rot180.training.suggestion import suggest, suggest_transfer
 
 SMALL = PictureOptions(size=8)
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
@@ -623,6 +623,17 @@ def test_suggestions_work_for_any_number(count):
     recipe.augmentation.check_fits(tiny.shape)
     build(network, 2, tiny.shape)
     assert why.keys() == {"size", "network", "epochs", "batch", "learning_rate", "augmentation", "validation"}
+
+
+@pytest.mark.parametrize("count", [2, 10, 500, 3000, 50_000])
+def test_suggestions_for_a_trained_network(count):
+    images = np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), (count, 3, 64, 64))
+    pictures = Dataset(images, np.zeros(count, int), ("a", "b"))
+    all_of_it, head, one = (suggest_transfer(pictures, "x", variants) for variants in (None, 4, 1))
+    assert all_of_it.recipe.learning_rate < head.recipe.learning_rate
+    assert 3 <= head.recipe.epochs <= one.recipe.epochs <= 20  # the fewer variants, the more often each is seen
+    assert 3 <= all_of_it.recipe.epochs <= 12
+    assert head.reasons.keys() == {"epochs", "batch", "learning_rate", "augmentation", "validation"}
 
 
 # --- from end to end ---------------------------------------------------------------------------------------------

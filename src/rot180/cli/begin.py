@@ -229,8 +229,8 @@ def _started(start: Network, train: Dataset, arguments: argparse.Namespace) -> C
     graph = adapted(start.graph, len(train.class_names) if new_head else None, pixels)
     below = arguments.freeze_below or (HEAD if new_head else IMAGE)
     below = head(graph) if below == HEAD else below
-    suggestion = suggest_transfer(train, name, frozen=below != IMAGE)
     variants = whole(VARIANTS if arguments.variants is None else arguments.variants, "--variants")
+    suggestion = suggest_transfer(train, name, variants if below != IMAGE else None)
     return Choice(name, graph, suggestion if train.report else None, Beginning(new_head, pixels, below, variants))
 
 

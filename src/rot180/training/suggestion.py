@@ -61,25 +61,27 @@ def suggest(train: Dataset) -> Suggestion:
     return Suggestion(LARGER_NETWORK if larger else NETWORK, recipe, reasons)
 
 
-def suggest_transfer(train: Dataset, network: str, *, frozen: bool) -> Suggestion:
-    """For pictures that a network which has learned already is to tell apart; frozen: only its last part learns."""
+def suggest_transfer(train: Dataset, network: str, variants: int | None) -> Suggestion:
+    """For pictures that a network which has learned already is to tell apart.
+
+    variants: of each picture, that pass through a frozen part; None: all of the network learns.
+    """
     count, side = len(train), train.shape[-1]
-    variants = VARIANTS if frozen else 1
     seen, fewest, most = (
-        (SEEN_BY_HEAD, FEWEST_FOR_HEAD, MOST_FOR_HEAD) if frozen else (SEEN_AGAIN, FEWEST_AGAIN, MOST_AGAIN)
+        (SEEN_BY_HEAD, FEWEST_FOR_HEAD, MOST_FOR_HEAD) if variants else (SEEN_AGAIN, FEWEST_AGAIN, MOST_AGAIN)
     )
     recipe = Recipe(
-        epochs=max(fewest, min(most, round(seen / (count * variants)))),
+        epochs=max(fewest, min(most, round(seen / (count * (variants or 1))))),
         batch=SMALL_BATCH,
-        learning_rate=LEARNING_RATE_OF_HEAD if frozen else LEARNING_RATE_AGAIN,
+        learning_rate=LEARNING_RATE_OF_HEAD if variants else LEARNING_RATE_AGAIN,
         augmentation=Augmentation(flip=True, shift=max(1, side // 16), rotate=10, crop=0.5),
         validation=HELD_OUT,
     )
-    what = f"variants of {variants} of each picture" if frozen else "pictures"
+    what = "pictures, each variant for itself," if variants else "pictures"
     reasons = {
         "epochs": f"about {seen:,} {what} seen in all, in {fewest} to {most} epochs",
         "batch": "for many updates",
-        "learning_rate": "the head's alone" if frozen else "small: the network has learned already",
+        "learning_rate": "the head's alone" if variants else "small: the network has learned already",
         "augmentation": "photographs may be mirrored, turned a little, and cut otherwise",
         "validation": "of those for training, to see how it goes: 10 % of all where a quarter is for testing",
     }
