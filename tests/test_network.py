@@ -536,6 +536,20 @@ def test_a_loss_on_targets_has_probabilities_too():
     np.testing.assert_allclose(network.probabilities(np.array([[[[1.0, 0.0]]]])), [[2 / 3, 1 / 3]])
 
 
+@pytest.mark.parametrize("engine", ["reference", "lanes"])
+@pytest.mark.parametrize("count", [1, 19])
+def test_bytes_are_the_numbers_they_stand_for(engine, count):
+    """To the last bit, wherever images go in; a view that is not contiguous too."""
+    network = Network(models.lenet5(), seed=2, engine=engine)
+    as_bytes = np.random.default_rng(1).integers(0, 256, (2 * count, 1, 28, 28)).astype(np.uint8)[::2]
+    numbers, labels = as_bytes.astype(np.float32), np.arange(count) % 10
+    np.testing.assert_array_equal(network(as_bytes), network(numbers))
+    one, other = (network.loss_and_gradients(images, labels) for images in (as_bytes, numbers))
+    np.testing.assert_array_equal(one.vector, other.vector)
+    one, other = (network.trace(images, labels).outputs["C1"] for images in (as_bytes, numbers))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_images_that_may_not_be_written_to():
     """As arrays from files are; the compiled runner takes no such ones."""
     images = IMAGES.astype(np.float32)

@@ -27,8 +27,7 @@ from rot180.summary import summarize
 if TYPE_CHECKING:
     from rot180.interchange.onnx_reader import Translation
 
-EVALUATION_BATCH = 250  # images at a time, at most, ...
-EVALUATION_VALUES = 1 << 23  # ... and at least 64, where they are so large that they have more values than this
+EVALUATION_BATCH = 250  # images at a time, at most
 FORMAT = "rot180 network 1"
 
 
@@ -107,6 +106,7 @@ class Network:
         if self.engine_name != "reference" and self.dtype != np.float32:
             raise SettingError(f"the engine {self.engine_name!r} computes in float32, not {self.dtype}: leave it out")
         self.program = engines.engine(self.engine_name, threads).compile(graph, self.layout, self.statistics_layout)
+        self._reads_bytes = isinstance(self.program, engines.Varies)
 
     def __getitem__(self, name: str) -> Array:
         """A parameter or statistic by its full name, such as "C1.w": a view into the flat vector."""
@@ -147,7 +147,7 @@ class Network:
         Few images at a time go through other kernels than many, whose sums have another order: an image's scores may
         differ in their last bits between a call for it alone and one for a batch. The same call gives the same bits.
         """
-        return self.program.scores(self._images(images), self.parameters, self.statistics)
+        return self.program.scores(self._pixels(images), self.parameters, self.statistics)
 
     def probabilities(self, images: Array) -> Array:
         """(N, K): how sure the network is of each class."""
@@ -163,7 +163,7 @@ class Network:
 
     def loss_and_gradients(self, images: Array, labels: Array, training: Training | None = None) -> Gradients:
         """The mean loss over a batch, and ∂L/∂parameters as the flat vector's twin."""
-        images = self._images(images)
+        images = self._pixels(images)
         return self.program.loss_and_gradients(
             images, self._labels(labels, len(images)), self.parameters, self.statistics, training
         )
@@ -222,8 +222,7 @@ class Network:
             raise DataError(f"{dataset.name}: there are no images to evaluate")
         confusion = np.zeros((self.graph.classes, self.graph.classes), np.int64)
         loss = 0.0
-        at_once = min(EVALUATION_BATCH, max(64, EVALUATION_VALUES // prod(dataset.shape)))
-        parts = -(-len(dataset) // at_once)  # about equal: a few left over would need kernels of their own
+        parts = -(-len(dataset) // EVALUATION_BATCH)  # about equal: a few left over would need kernels of their own
         for part in range(parts):
             batch = slice(len(dataset) * part // parts, len(dataset) * (part + 1) // parts)
             scores, labels = self(dataset.images[batch]), dataset.labels[batch]
@@ -233,6 +232,11 @@ class Network:
                 tell(batch, self.graph.loss.probabilities(scores))
         errors = len(dataset) - int(np.trace(confusion))
         return Evaluation(len(dataset), errors, loss / len(dataset), confusion)
+
+    def _pixels(self, images: Array) -> Array:
+        """For a program that reads bytes, these as they are: large ones need not lie in memory four times as large."""
+        as_bytes = self._reads_bytes and getattr(images, "dtype", None) == np.uint8
+        return _checked(images, self.graph, np.dtype(np.uint8) if as_bytes else self.dtype)
 
     def _images(self, images: Array) -> Array:
         return _checked(images, self.graph, self.dtype)
@@ -358,7 +362,7 @@ def _shares(parts: Array, of: Array) -> Array:
     return np.divide(parts, of, out=np.full(len(of), np.nan), where=of > 0)
 
 
-def _checked(images: Array, graph: Graph, dtype: np.dtype[np.floating]) -> Array:
+def _checked(images: Array, graph: Graph, dtype: np.dtype[Any]) -> Array:
     """The images as (N,C,H,W); ShapeError where they do not fit the graph."""
     images = np.asarray(images)
     if images.ndim == len(graph.input_shape):

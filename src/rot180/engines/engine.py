@@ -112,7 +112,7 @@ class Trains(Protocol):
 
 @runtime_checkable
 class Varies(Protocol):
-    """A program that can vary images as it reads them, as `augmentation.apply` would."""
+    """A program that can vary images as it reads them, as `augmentation.apply` would, and that reads bytes as well."""
 
     def varied_scores(
         self,
