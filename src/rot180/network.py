@@ -20,8 +20,8 @@ from rot180.engines.reference import ReferenceProgram, Rule
 from rot180.errors import DataError, ModelFileError, Rot180Error, SettingError, ShapeError
 from rot180.files import digest, replace_file
 from rot180.graph import IMAGE, Graph
-from rot180.layers import BatchNormalization, Dropout, Fan
-from rot180.parameters import Initializer, Layout, initial_vector, initializer
+from rot180.layers import BatchNormalization, Dropout
+from rot180.parameters import Initializer, Layout, initial_vector, initializer, undrawn
 from rot180.summary import summarize
 
 if TYPE_CHECKING:
@@ -110,10 +110,14 @@ class Network:
 
     def __getitem__(self, name: str) -> Array:
         """A parameter or statistic by its full name, such as "C1.w": a view into the flat vector."""
-        arrays = {**self.layout.named(self.parameters), **self.statistics_layout.named(self.statistics)}
+        arrays = self.named_arrays()
         if name not in arrays:
             raise SettingError(f"the network has no parameter {name!r}; it has {', '.join(arrays)}")
         return arrays[name]
+
+    def named_arrays(self) -> dict[str, Array]:
+        """Parameters and statistics by their full names: views into the flat vectors."""
+        return {**self.layout.named(self.parameters), **self.statistics_layout.named(self.statistics)}
 
     def _repr_html_(self) -> str:
         """What it is made of, for notebooks."""
@@ -195,13 +199,16 @@ class Network:
         values = program.score_gradients(images, self.parameters, self.statistics, start, relu)
         return Trace(values.outputs, values.gradients, {}, {}, self.graph, self._arrays(), True)
 
-    def _arrays(self) -> dict[str, dict[str, Array]]:
-        """Copies of all parameters and statistics: {node: {name: array}}."""
-        arrays: dict[str, dict[str, Array]] = {}
-        for layout, vector in ((self.layout, self.parameters), (self.statistics_layout, self.statistics)):
-            for node, named in layout.views(vector.copy()).items():
-                arrays.setdefault(node, {}).update(named)
+    def _by_node(self, parameters: Array, statistics: Array) -> dict[str, dict[str, Array]]:
+        """{node: {name: array}}: both vectors in parts, shared, not copied."""
+        arrays = self.layout.views(parameters)
+        for node, measured in self.statistics_layout.views(statistics).items():
+            arrays.setdefault(node, {}).update(measured)
         return arrays
+
+    def _arrays(self) -> dict[str, dict[str, Array]]:
+        """The same of copies, as they are now."""
+        return self._by_node(self.parameters.copy(), self.statistics.copy())
 
     def explain(self, batch: int = 64) -> list[Any]:
         """Which kernels train batches of this size, for each pass of each node, and why: a list of tuples with names.
@@ -261,7 +268,7 @@ class Network:
         """What `save` writes."""
         from safetensors.numpy import save
 
-        arrays = {**self.layout.named(self.parameters), **self.statistics_layout.named(self.statistics)}
+        arrays = self.named_arrays()
         described = {"format": FORMAT, "classes": self.class_names, "graph": json.loads(self.graph.to_json())}
         described["digest"] = digest(arrays, self.graph.to_json())
         metadata = {"rot180": json.dumps(described)}  # one entry: safetensors writes several in any order
@@ -280,10 +287,7 @@ class Network:
         from rot180.interchange import onnx_check, onnx_writer
 
         parameters, statistics = self.parameters.astype(np.float32), self.statistics.astype(np.float32)
-        arrays: dict[str, dict[str, Array]] = {}
-        for layout, vector in ((self.layout, parameters), (self.statistics_layout, statistics)):
-            for node, named in layout.views(vector).items():
-                arrays.setdefault(node, {}).update(named)
+        arrays = self._by_node(parameters, statistics)
         linear = None
         if preparation is not None:
             if preparation.mean is None or preparation.matrix is None:
@@ -410,7 +414,9 @@ def load(path: str | os.PathLike[str], engine: str | None = None, threads: int |
             class_names = tuple(str(name) for name in described["classes"])
             if dtype != np.float32:
                 engine = "reference"
-            network = Network(graph, engine=engine, threads=threads, dtype=dtype, class_names=class_names)
+            network = Network(
+                graph, start=undrawn, engine=engine, threads=threads, dtype=dtype, class_names=class_names
+            )
             for name in places:
                 network[name][...] = file.get_tensor(name)
             arrays = {name: network[name] for name in places}
@@ -443,7 +449,7 @@ def from_translation(read: "Translation", engine: str | None = None, threads: in
     network = Network(
         read.graph,
         engine=engine or engines.fastest_for(read.graph),
-        start=_zeros,
+        start=undrawn,
         threads=threads,
         class_names=read.class_names,
     )
@@ -454,8 +460,3 @@ def from_translation(read: "Translation", engine: str | None = None, threads: in
         for place in layout.places:
             vector[place.slice] = np.ravel(read.arrays[place.node][place.name])
     return network
-
-
-def _zeros(shape: Shape, fan: Fan, chance: Array) -> Array:  # noqa: ARG001 - what an initializer takes
-    """An initializer that draws nothing: the file's numbers take its place."""
-    return np.zeros(shape, np.float32)

@@ -126,6 +126,11 @@ class He:
         return normal(chance, prod(shape)).reshape(shape) * (2 / fan.inputs) ** 0.5
 
 
+def undrawn(shape: Shape, fan: Fan, chance: Array) -> Array:  # noqa: ARG001 - what an initializer takes
+    """Zeros, and no chance spent: a file's numbers, or another network's, will take their place."""
+    return np.zeros(shape, np.float32)
+
+
 INITIALIZERS: dict[str, Initializer] = {
     "he": He(),
     "glorot": Glorot(),

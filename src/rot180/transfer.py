@@ -27,6 +27,7 @@ from rot180.errors import GraphError, SettingError
 from rot180.graph import IMAGE, LABEL, Graph, Node
 from rot180.layers import Affine, Convolution, Dense, Layer, Reshape, ScalePixels, SoftmaxCrossEntropy
 from rot180.network import Network
+from rot180.parameters import Initializer, undrawn
 
 AT_ONCE = 256  # images that pass through the frozen part together, 16 by 16 on as many threads as there are
 
@@ -221,17 +222,22 @@ def taken_over(
 
     engine: without, the one of `network`.
     """
-    made = _like(network, graph, class_names, seed, engine)
+    made = _like(network, graph, class_names, seed, "he" if fresh else undrawn, engine)
     copy_arrays(network, made, {node.name for node in graph} - {fresh})
     return made
 
 
 def _like(
-    network: Network, graph: Graph, class_names: tuple[str, ...] = (), seed: int = 0, engine: str | None = None
+    network: Network,
+    graph: Graph,
+    class_names: tuple[str, ...] = (),
+    seed: int = 0,
+    start: Initializer | str = undrawn,
+    engine: str | None = None,
 ) -> Network:
     """A network of this graph that computes as the other does."""
     engine, threads, dtype = engine or network.engine_name, network.threads, network.dtype.type
-    return Network(graph, seed, engine=engine, threads=threads, dtype=dtype, class_names=class_names)
+    return Network(graph, seed, start=start, engine=engine, threads=threads, dtype=dtype, class_names=class_names)
 
 
 def copy_arrays(source: Network, target: Network, nodes: set[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from rot180.cli.trained import load_trained
 from rot180.data.augmentation import Augmentation
 from rot180.data.balance import LARGEST_PIXEL, NOISE
 from rot180.data.dataset import Dataset, Sets
-from rot180.data.folder import PictureOptions
+from rot180.data.folder import PictureOptions, Progress
 from rot180.data.preparation import standardized
 from rot180.engines import DEFAULT_ENGINE
 from rot180.errors import DataError, SettingError
@@ -25,7 +25,6 @@ from rot180.layers import ScalePixels, SoftmaxCrossEntropy
 from rot180.network import Network
 from rot180.optimizers import OPTIMIZERS
 from rot180.training.averaging import AVERAGES
-from rot180.training.features import Progress
 from rot180.training.loop import hold_out
 from rot180.training.recipe import Recipe
 from rot180.training.recipe_file import RecipeFile, read_recipe_file
@@ -41,7 +40,7 @@ WITH_START = "new_head", "pixels", "freeze_below", "variants"
 
 
 class Beginning(NamedTuple):
-    """How a network that has learned already is taken over."""
+    """How a network that has learned already is taken over; Settings have the same by the same names."""
 
     new_head: bool
     pixels: str | None  # how they are scaled before it
@@ -108,10 +107,7 @@ def begin(arguments: argparse.Namespace) -> Run:
         balance=arguments.balance,
         noise=NOISE if arguments.noise is None else arguments.noise,
         start=str(Path(arguments.start).resolve()) if arguments.start else None,
-        new_head=choice.beginning and choice.beginning.new_head,
-        pixels=choice.beginning and choice.beginning.pixels,
-        freeze_below=choice.beginning and choice.beginning.freeze_below,
-        variants=choice.beginning and choice.beginning.variants,
+        **(choice.beginning._asdict() if choice.beginning else {}),
     )
     short = "pattern" if models.is_pattern(choice.network) else choice.network
     folder = arguments.out or _free_folder(f"{short}-{Path(source).resolve().name}")

@@ -46,10 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     if source is None:
         raise SettingError(f"{arguments.folder} does not say what it was trained on: name the data behind it")
     shape = prepared.shape if prepared else network.graph.input_shape
-    channels, height, _ = (*shape, 1, 1)[:3]
     with counted("decoding pictures") as progress:
-        pictures = data.PictureOptions(height, channels, network.class_names, progress)
-        test = data.load_test(source, pictures, trained_on)
+        pictures = data.PictureOptions.fitting(shape, network.class_names)
+        test = data.load_test(source, pictures._replace(progress=progress), trained_on)
     names = network.class_names
     mistakes = Mistakes(test, names, JSON_MISTAKES)
     table = [["image", "class", "predicted", "probability", *names]]

@@ -68,8 +68,11 @@ def stored(path: Path) -> tuple[Array, dict[str, Any]] | None:
         return None
 
 
-def store(path: Path, rows: Rows) -> None:
-    """Keep the rows as they come. Raises DataError where the folder cannot be written."""
+def store(path: Path, rows: Rows) -> tuple[Array, dict[str, Any]]:
+    """Keep the rows as they come; what `stored` then gives.
+
+    Raises DataError where the folder cannot be written, or what was written not be read back.
+    """
     temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}{UNFINISHED}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +99,10 @@ def store(path: Path, rows: Rows) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+    found = stored(path)
+    if found is None:
+        raise DataError(f"{path}: what was written cannot be read back; is the disk damaged?")
+    return found
 
 
 def _mapped(path: Path) -> Array:

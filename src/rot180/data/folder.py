@@ -58,6 +58,12 @@ class PictureOptions(NamedTuple):
     class_names: tuple[str, ...] | None = None
     progress: Progress | None = None
 
+    @classmethod
+    def fitting(cls, shape: Shape, class_names: tuple[str, ...] | None = None) -> "PictureOptions":
+        """What a network for images (C,H,W) needs."""
+        channels, height, _ = (*shape, 1, 1)[:3]
+        return cls(height, channels, class_names)
+
 
 AS_USUAL = PictureOptions()
 
@@ -319,12 +325,9 @@ def _decoded(
     path = array_cache.cache_folder("pictures") / f"{kept}.npy"
     found = array_cache.stored(path)
     if found is None or len(found[0]) != len(found[1]["labels"]):
-        array_cache.store(path, _Decoding(folder, listing.files, size, progress))
+        found = array_cache.store(path, _Decoding(folder, listing.files, size, progress))
         array_cache.forget_others(path, prefix)
-        found = array_cache.stored(path)
         notify(f"decoded pictures are kept in {path}")
-    if found is None:
-        raise DataError(f"{path}: what was written cannot be read back; is the disk damaged?")
     return *found, path
 
 

@@ -6,7 +6,7 @@ once, a fixed number of variants of each image is drawn beforehand, as epochs 0,
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any, BinaryIO
 
@@ -16,14 +16,12 @@ from rot180.arrays import Array, Shape
 from rot180.data import array_cache
 from rot180.data.augmentation import AS_THEY_ARE, Augmentation
 from rot180.data.dataset import Dataset, content_digest
-from rot180.errors import DataError
+from rot180.data.folder import Progress
 from rot180.files import digest
 from rot180.network import Network
 from rot180.transfer import Parts
 
 MOST_KEPT = 1 << 33  # bytes of features in the user's cache folder
-
-Progress = Callable[[int, int], None]  # (done, of so many)
 
 
 def features(
@@ -44,11 +42,8 @@ def features(
     path = array_cache.cache_folder("features") / f"{passing.name()}.npy"
     found = array_cache.stored(path)
     if found is None:
-        array_cache.store(path, passing)
+        found = array_cache.store(path, passing)
         array_cache.forget_oldest(path, MOST_KEPT)
-        found = array_cache.stored(path)
-    if found is None:
-        raise DataError(f"{path}: what was written cannot be read back; is the disk damaged?")
     names = None if dataset.names is None else np.tile(dataset.names, variants)
     return replace(dataset, images=found[0], labels=np.tile(dataset.labels, variants), names=names)
 
@@ -83,10 +78,9 @@ class _Passing:
     def name(self) -> str:
         """A hash of all that decides what comes out."""
         lower: Network = self._parts.lower
-        arrays = {**lower.layout.named(lower.parameters), **lower.statistics_layout.named(lower.statistics)}
         described = [
             lower.graph.to_json(),
-            digest(arrays),
+            digest(lower.named_arrays()),
             lower.engine_name,
             content_digest(self._dataset),
             asdict(self._augmentation),

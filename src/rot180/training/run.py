@@ -26,7 +26,7 @@ from rot180.chance import Training
 from rot180.data.augmentation import Augmentation
 from rot180.data.balance import NOISE
 from rot180.data.dataset import Sets, content_digest
-from rot180.data.folder import PictureOptions
+from rot180.data.folder import PictureOptions, Progress
 from rot180.data.preparation import Preparation, load_preparation
 from rot180.engines import Trains
 from rot180.errors import DivergenceError, RunError
@@ -34,7 +34,7 @@ from rot180.files import UNFINISHED, Lock, replace_file
 from rot180.graph import IMAGE, Graph
 from rot180.network import EVALUATION_BATCH, Evaluation, Network, load
 from rot180.training.checkpoint import load_checkpoint, save_checkpoint
-from rot180.training.features import Progress, features
+from rot180.training.features import features
 from rot180.training.loop import Step, Trainer
 from rot180.training.material import material
 from rot180.training.recipe import Recipe
@@ -74,8 +74,7 @@ class Settings:
     @property
     def pictures(self) -> PictureOptions:
         """How the data was read, where it is a folder of pictures."""
-        channels, height, _ = (*self.graph.input_shape, 1, 1)[:3]
-        return PictureOptions(height, channels)
+        return PictureOptions.fitting(self.graph.input_shape)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

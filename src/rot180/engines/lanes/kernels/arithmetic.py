@@ -22,6 +22,25 @@ def repeated(maps: Maps, c: int, i: int, j: int) -> int:
     return at(maps, min(c, maps.channels - 1), min(i, maps.height - 1), min(j, maps.width - 1))
 
 
+@helper
+def joined(operation: int, a: Lanes, b: Lanes) -> Lanes:
+    """a + b, a - b, a b or a / b."""
+    value = a + b
+    if operation == SUBTRACT:
+        value = a - b
+    elif operation == MULTIPLY:
+        value = a * b
+    elif operation == DIVIDE:
+        value = a / b
+    return value
+
+
+def fits_as_repeated(layer: Arithmetic, shapes: Sequence[Shape]) -> bool:
+    """Do the inputs lie in maps as they are repeated?"""
+    y = layer.output_shape(shapes)
+    return all(fits(shape, y) for shape in shapes)
+
+
 class Forward(NamedTuple):
     a: Maps
     b: Maps
@@ -38,14 +57,7 @@ def arithmetic_forward(P: Array, G: Array, A: Array, S: Array, row: Forward, fir
         for i in range(y.height):
             for j in range(y.width):
                 a, b = load(A, repeated(of_a, c, i, j)), load(A, repeated(of_b, c, i, j))
-                value = a + b
-                if row.operation == SUBTRACT:
-                    value = a - b
-                elif row.operation == MULTIPLY:
-                    value = a * b
-                elif row.operation == DIVIDE:
-                    value = a / b
-                store(A, at(y, c, i, j), value)
+                store(A, at(y, c, i, j), joined(row.operation, a, b))
 
 
 @helper
@@ -101,8 +113,7 @@ class ArithmeticLowering:
 
     def takes(self, layer: Arithmetic, shapes: Sequence[Shape]) -> bool:
         """Inputs that lie in maps as they are repeated."""
-        y = layer.output_shape(shapes)
-        return all(fits(shape, y) for shape in shapes)
+        return fits_as_repeated(layer, shapes)
 
     def forward(self, site: Site) -> None:
         y = site.y()

@@ -3,16 +3,25 @@
 from typing import NamedTuple
 
 from rot180.arrays import Array
-from rot180.engines.lanes.jit import kernel
+from rot180.engines.lanes.jit import helper, kernel
 from rot180.engines.lanes.layout import Maps, at, of_group
 from rot180.engines.lanes.plan import Site, lowers
-from rot180.engines.lanes.simd import exp, load, log, maximum, store, zeros
+from rot180.engines.lanes.simd import Lanes, exp, load, log, maximum, store, zeros
 from rot180.layers import LogSoftmax, Softmax
 
 
 class Forward(NamedTuple):
     x: Maps
     y: Maps
+
+
+@helper
+def largest_of(A: Array, x: Maps, i: int, j: int) -> Lanes:
+    """max_k x[k] of a pixel."""
+    largest = load(A, at(x, 0, i, j))
+    for k in range(1, x.channels):
+        largest = maximum(largest, load(A, at(x, k, i, j)))
+    return largest
 
 
 @kernel(Forward)
@@ -22,9 +31,7 @@ def softmax_forward(P: Array, G: Array, A: Array, S: Array, row: Forward, first:
         group, i = unit // row.x.height, unit % row.x.height
         x, y = of_group(row.x, group), of_group(row.y, group)
         for j in range(x.width):
-            largest = load(A, at(x, 0, i, j))
-            for k in range(1, x.channels):
-                largest = maximum(largest, load(A, at(x, k, i, j)))
+            largest = largest_of(A, x, i, j)
             total = zeros()
             for k in range(x.channels):
                 power = exp(load(A, at(x, k, i, j)) - largest)
@@ -61,9 +68,7 @@ def log_softmax_forward(P: Array, G: Array, A: Array, S: Array, row: Forward, fi
         group, i = unit // row.x.height, unit % row.x.height
         x, y = of_group(row.x, group), of_group(row.y, group)
         for j in range(x.width):
-            largest = load(A, at(x, 0, i, j))
-            for k in range(1, x.channels):
-                largest = maximum(largest, load(A, at(x, k, i, j)))
+            largest = largest_of(A, x, i, j)
             total = zeros()
             for k in range(x.channels):
                 total += exp(load(A, at(x, k, i, j)) - largest)

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from rot180.arrays import Array, Shape
 from rot180.engines.lanes.jit import helper, kernel
-from rot180.engines.lanes.kernels.affine import fits
-from rot180.engines.lanes.kernels.arithmetic import DIVIDE, MULTIPLY, NUMBERS, SUBTRACT
+from rot180.engines.lanes.kernels.arithmetic import NUMBERS, fits_as_repeated, joined
 from rot180.engines.lanes.simd import LANES, Lanes, broadcast, load, store
 from rot180.engines.lanes.single.layout import Picture, at
 from rot180.engines.lanes.single.plan import SingleSite, lowers
@@ -34,14 +33,7 @@ def arithmetic_of_one(P: Array, G: Array, A: Array, S: Array, row: Row, first: i
         for j in range(row.y.width):
             for c in range(0, row.y.channels, LANES):
                 a, b = repeated(A, row.a, i, j, c), repeated(A, row.b, i, j, c)
-                value = a + b
-                if row.operation == SUBTRACT:
-                    value = a - b
-                elif row.operation == MULTIPLY:
-                    value = a * b
-                elif row.operation == DIVIDE:
-                    value = a / b
-                store(A, at(row.y, i, j) + c, value)
+                store(A, at(row.y, i, j) + c, joined(row.operation, a, b))
 
 
 @lowers(Arithmetic)
@@ -50,8 +42,7 @@ class ArithmeticLowering:
 
     def takes(self, layer: Arithmetic, shapes: Sequence[Shape]) -> bool:
         """Inputs that lie in maps as they are repeated."""
-        y = layer.output_shape(shapes)
-        return all(fits(shape, y) for shape in shapes)
+        return fits_as_repeated(layer, shapes)
 
     def forward(self, site: SingleSite) -> None:
         y = site.target()
