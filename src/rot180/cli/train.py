@@ -14,7 +14,7 @@ and a checkpoint from which --resume goes on after an interruption, a crash or a
   rot180 train --network 'INPUT -> [[CONV -> RELU]*2 -> POOL]*2 -> FC(100) -> RELU -> FC'
   rot180 train --recipe recipes/lenet-5-1998.json --seed 2
   rot180 train PHOTOS --start efficientnet.onnx --pixels=-1..1    only a new head learns: docs/transfer.md
-  rot180 train PHOTOS --start runs/resnet-20-1 --freeze-below stage3.block1.conv1
+  rot180 train PHOTOS --start runs/resnet-20-1 --freeze-below stage3_1.sum.conv1
   rot180 train --resume runs/quick
 
 A recipe file has settings by the names of run.json; what is given beside it goes first: docs/recipes.md
